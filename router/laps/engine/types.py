@@ -114,7 +114,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The order in which requests deserve to run (see `laps.v1.Plan` and `laps.engine.selection`)."""
+    """The order in which requests deserve to run: see `laps.v1.Plan`, `laps.engine.selection`."""
 
     seq: int = 0
     step: int = 0

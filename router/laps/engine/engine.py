@@ -1,0 +1,311 @@
+"""The engine: reports in, plans out. Hosted unchanged by the service, the worker and the simulator.
+
+It does no I/O, owns no clock, starts no thread and draws no random number: two engines that saw
+the same reports make the same plans. Time is what the reports say.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import zip_longest
+
+from laps.engine.ordering import Ordering
+from laps.engine.predictor import ConditionalMean, LengthPredictor
+from laps.engine.table import Request, RequestTable
+from laps.engine.timing import RoundTimer
+from laps.engine.types import (
+    Arrival,
+    Capacity,
+    Handle,
+    Phase,
+    Plan,
+    PolicySpec,
+    Snapshot,
+    StepReport,
+)
+from laps.engine.views import (
+    EngineStats,
+    Explanation,
+    KeyPart,
+    QueueView,
+    RequestStatus,
+    reason,
+    status_of,
+)
+from laps.policies.registry import build_policy
+
+DEFAULT_POLICY = PolicySpec()
+STARVING = "starving"
+"""Name of the queue that is served before those of the policy."""
+
+
+class Engine:
+    """Schedules the requests of one worker.
+
+    Built from a snapshot alone. The predictor may be handed on from an engine before, as what it
+    has learnt is not in a snapshot; nor are the time since a request last ran, the round at which
+    it became perceived and the mean round time: these begin anew.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        policy: PolicySpec = DEFAULT_POLICY,
+        predictor: LengthPredictor | None = None,
+    ) -> None:
+        """Raise PolicyError for a policy or parameter that does not exist, naming those that do."""
+        self.ignored = 0
+        """Things reported that made no sense here; see `EngineStats.ignored`."""
+        self._policy = build_policy(policy)
+        self._stability = self._policy.stability
+        self._spec = policy
+        self._capacity = snapshot.capacity
+        self._predictor = predictor or ConditionalMean()
+        self._table = RequestTable()
+        self._timer = RoundTimer()
+        self._step = snapshot.step
+        self._now_s = snapshot.time_s if math.isfinite(snapshot.time_s) else 0.0
+        self._horizon = 0
+        self._preemptions = 0
+        self._plan: Plan | None = None
+        for arrival in snapshot.requests:
+            self._admit(arrival)
+        self._reorder()
+
+    @property
+    def capacity(self) -> Capacity:
+        """What the worker can hold at once."""
+        return self._capacity
+
+    @property
+    def policy_spec(self) -> PolicySpec:
+        """The policy in force, as it was asked for."""
+        return self._spec
+
+    @property
+    def now_s(self) -> float:
+        """Time of the newest report, on the worker's clock."""
+        return self._now_s
+
+    def observe(self, report: StepReport) -> None:
+        """Take in what happened on the worker. Never raises; what is odd is counted in `ignored`."""
+        self._step = max(self._step, report.step)
+        if math.isfinite(report.time_s):
+            self._now_s = max(self._now_s, report.time_s)
+        for arrival in report.arrived:
+            request = self._admit(arrival)
+            if request is not None:
+                self._enter(request, self._now_s)
+        for handle in report.prefilled:
+            self._prefill(handle)
+        if report.decoded:
+            self._round(report)
+        for handle in report.requeued:
+            self._requeue(handle)
+        for handle in report.finished:
+            self._depart(handle, Phase.FINISHED)
+        for handle in report.aborted:
+            self._depart(handle, Phase.ABORTED)
+        self._ordering.settle(self._now_s)
+
+    def plan(self) -> Plan:
+        """Return the order in which requests deserve to run, as of the newest report.
+
+        `seq` starts at 1 and moves on when `order` or `horizon` does. At most `plan_size`
+        requests are named: more cannot matter before the next plan.
+        """
+        order = tuple(request.handle for request in self._ordering.first(self.plan_size))
+        last = self._plan
+        if last is None or order != last.order or self._horizon != last.horizon:
+            seq = last.seq + 1 if last else 1
+            self._plan = Plan(seq, self._step, order, self._horizon)
+        elif self._step != last.step:
+            self._plan = Plan(last.seq, self._step, last.order, last.horizon)
+        assert self._plan is not None
+        return self._plan
+
+    def set_policy(self, spec: PolicySpec) -> None:
+        """Order by another policy from the next plan on. Raises PolicyError and changes nothing."""
+        policy = build_policy(spec)
+        if policy.stability != self._stability:
+            self._stability = policy.stability
+            for request in self._table.live():
+                request.perceived_at = 0
+                self._perceive(request)
+        self._policy = policy
+        self._spec = spec
+        self._reorder()
+
+    @property
+    def plan_size(self) -> int:
+        """The most requests that a plan names."""
+        return max(self._capacity.max_resident + self._capacity.max_running, 0)
+
+    def handle_of(self, rid: str) -> Handle:
+        """Return the handle of a request, live or lately departed, or raise UnknownRequestError."""
+        return self._table.named(rid).handle
+
+    def status(self, handle: Handle) -> RequestStatus:
+        """Return the status of a request, live or lately departed, or raise UnknownRequestError."""
+        return self._status(self._table.find(handle))
+
+    def statuses(self, include_departed: bool = False) -> list[RequestStatus]:
+        """Return the live requests, best first; then those that left lately, newest first."""
+        requests = list(self._ordering)
+        if include_departed:
+            requests.extend(self._table.departed())
+        return [status_of(request, self._now_s, self._timer.round_s) for request in requests]
+
+    def queues(self) -> list[QueueView]:
+        """Return the queues in the order in which they are served, that of the starving first."""
+        names = (STARVING, *self._policy.queues)
+        members: list[list[Request]] = [[] for _ in names]
+        for request in self._ordering:
+            members[self._ordering.queue(request)].append(request)
+        return [
+            QueueView(
+                name=name,
+                rids=tuple(request.rid for request in queue),
+                running=sum(request.phase is Phase.RUNNING for request in queue),
+                paused=sum(request.phase is Phase.PAUSED for request in queue),
+                waiting=sum(request.phase is Phase.WAITING for request in queue),
+            )
+            for name, queue in zip(names, members, strict=True)
+        ]
+
+    def explain(self, rid: str) -> Explanation:
+        """Return why a request runs or waits, or raise UnknownRequestError."""
+        request = self._table.named(rid)
+        alive = request.phase < Phase.FINISHED
+        rank = self._ordering.rank(request) if alive else 0
+        queue = ""
+        key: tuple[KeyPart, ...] = ()
+        if alive:
+            queue = (STARVING, *self._policy.queues)[self._ordering.queue(request)]
+            starving = ("resting since_s", "arrival_s", "handle")
+            names = ("queue", *(starving if request.boost_left else self._policy.key_parts))
+            key = tuple(map(KeyPart, names, request.rank_key))
+        return Explanation(
+            status=self._status(request),
+            policy=self._policy.name,
+            queue=queue,
+            rank=rank,
+            key=key,
+            reason=reason(
+                request,
+                rank,
+                self._policy.rule,
+                self._capacity,
+                self._now_s,
+                self._timer.round_s,
+            ),
+        )
+
+    def stats(self) -> EngineStats:
+        """Return the engine's counts."""
+        count = self._table.count
+        return EngineStats(
+            running=count(Phase.RUNNING),
+            paused=count(Phase.PAUSED),
+            waiting=count(Phase.WAITING),
+            preemptions=self._preemptions,
+            finished=count(Phase.FINISHED),
+            aborted=count(Phase.ABORTED),
+            plans=self._plan.seq if self._plan else 0,
+            round_s=self._timer.round_s,
+            step=self._step,
+            ignored=self.ignored,
+        )
+
+    def _admit(self, arrival: Arrival) -> Request | None:
+        """Put an arrival that is alive and new into the table."""
+        if arrival.handle in self._table or arrival.phase >= Phase.FINISHED:
+            self.ignored += 1
+            return None
+        if not math.isfinite(arrival.arrival_s):
+            self.ignored += 1
+            arrival = replace(arrival, arrival_s=self._now_s)
+        request = Request(arrival)
+        fresh = arrival.phase is Phase.WAITING and not request.rounds
+        request.since_s = min(arrival.arrival_s, self._now_s) if fresh else self._now_s
+        self._perceive(request)
+        self._table.add(request)
+        self._horizon = max(self._horizon, arrival.handle)
+        return request
+
+    def _enter(self, request: Request, since_s: float) -> None:
+        self._ordering.rest(request, since_s)
+        if request.phase is Phase.RUNNING:
+            self._ordering.run(request)
+
+    def _reorder(self) -> None:
+        """Order all requests from scratch; nobody is starving until the next report says so."""
+        self._ordering = Ordering(self._policy, self._predictor, self.plan_size)
+        for request in sorted(self._table.live(), key=lambda request: request.since_s):
+            request.boost_left = 0
+            self._enter(request, request.since_s)
+
+    def _prefill(self, handle: Handle) -> None:
+        request = self._table.get(handle)
+        if request is None or request.phase.resident:
+            self.ignored += 1
+            return
+        request.output_tokens += 1
+        self._table.move(request, Phase.PAUSED)
+        self._ordering.move(request)
+
+    def _round(self, report: StepReport) -> None:
+        """Count a verify round for those in it, and a preemption for those that fell out of it."""
+        self._timer.add(report.round_s)
+        self.ignored += abs(len(report.decoded) - len(report.committed))
+        ran: set[Handle] = set()
+        for handle, accept_length in zip_longest(
+            report.decoded, report.committed[: len(report.decoded)], fillvalue=1
+        ):
+            request = self._table.get(handle)
+            if request is None or handle in ran:
+                self.ignored += 1
+                continue
+            ran.add(handle)
+            request.output_tokens += max(accept_length, 0)
+            request.acceptance.add(accept_length, report.drafts)
+            self._perceive(request)
+            self._ordering.run(request)
+            self._table.move(request, Phase.RUNNING)
+        leaving = {*report.finished, *report.aborted}
+        for request in [r for h, r in self._ordering.running.items() if h not in ran]:
+            if request.handle not in leaving:
+                request.preemptions += 1
+                self._preemptions += 1
+                self._table.move(request, Phase.PAUSED)
+                self._ordering.rest(request, self._now_s)
+
+    def _perceive(self, request: Request) -> None:
+        if not request.perceived_at and self._stability.stable(request.acceptance):
+            request.perceived_at = request.rounds
+
+    def _requeue(self, handle: Handle) -> None:
+        request = self._table.get(handle)
+        if request is None or not request.phase.resident:
+            self.ignored += 1
+            return
+        if request.phase is Phase.RUNNING:
+            self._ordering.rest(request, self._now_s)
+        self._table.move(request, Phase.WAITING)
+
+    def _depart(self, handle: Handle, phase: Phase) -> None:
+        request = self._table.get(handle)
+        if request is None:
+            self.ignored += 1
+            return
+        self._ordering.remove(request)
+        self._table.depart(request, phase, self._now_s)
+        if phase is Phase.FINISHED:
+            self._predictor.observe(request.output_tokens)
+            self._ordering.relearn()
+
+    def _status(self, request: Request) -> RequestStatus:
+        if request.phase is Phase.RUNNING:
+            self._ordering.renew(request)
+        return status_of(request, self._now_s, self._timer.round_s)

@@ -1,0 +1,143 @@
+"""The requests of one worker, by handle and by id, and those that left lately."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from laps.engine.acceptance import AcceptanceTracker
+from laps.engine.types import Arrival, Handle, Phase, UnknownRequestError
+
+
+class Request:
+    """A request as the engine knows it. Slotted: there may be a million of them."""
+
+    __slots__ = (
+        "acceptance",
+        "arrival_s",
+        "boost_left",
+        "handle",
+        "hints",
+        "left_s",
+        "max_new_tokens",
+        "output_tokens",
+        "perceived_at",
+        "phase",
+        "predicted_tokens",
+        "prediction",
+        "preemptions",
+        "prompt_tokens",
+        "rank_key",
+        "rid",
+        "since_s",
+    )
+
+    def __init__(self, arrival: Arrival) -> None:
+        self.handle = arrival.handle
+        self.rid = arrival.rid
+        self.arrival_s = arrival.arrival_s
+        self.prompt_tokens = arrival.prompt_tokens
+        self.max_new_tokens = arrival.max_new_tokens
+        self.hints = arrival.hints
+        self.phase = arrival.phase
+        self.output_tokens = max(arrival.progress.output_tokens, 0)
+        self.acceptance = AcceptanceTracker.restored(arrival.progress)
+        self.perceived_at = 0
+        """Rounds it had when its acceptance became stable; 0 while it is not perceived."""
+        self.predicted_tokens = 0
+        """Predicted output length; as fresh as `rank_key`."""
+        self.prediction = 0
+        """How many finishes the prediction had seen."""
+        self.since_s = 0.0
+        """While it does not run: since when."""
+        self.boost_left = 0
+        """Rounds it may still run before all others; 0 unless it is starving."""
+        self.rank_key: tuple[float, ...] = ()
+        """Place in the order of requests, smaller first; written by `laps.engine.ordering` only."""
+        self.preemptions = 0
+        self.left_s = 0.0
+        """When it finished or was aborted."""
+
+    @property
+    def rounds(self) -> int:
+        """Attained service, in verify rounds."""
+        return self.acceptance.rounds
+
+    @property
+    def remaining_tokens(self) -> int:
+        """Predicted tokens still to come, at least 1."""
+        return max(self.predicted_tokens - self.output_tokens, 1)
+
+
+class RequestTable:
+    """All live requests of a worker and the newest `history` departed ones."""
+
+    def __init__(self, history: int = 1024) -> None:
+        self._history = history
+        self._live: dict[Handle, Request] = {}
+        self._departed: OrderedDict[Handle, Request] = OrderedDict()
+        self._by_rid: dict[str, Request] = {}
+        self._counts = dict.fromkeys(Phase, 0)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, handle: Handle) -> bool:
+        """Whether the handle is taken, by a live request or one that left lately."""
+        return handle in self._live or handle in self._departed
+
+    def get(self, handle: Handle) -> Request | None:
+        """Return the live request of that handle, or None."""
+        return self._live.get(handle)
+
+    def find(self, handle: Handle) -> Request:
+        """Return the request of that handle, live or departed.
+
+        Raises UnknownRequestError where there is none, or it left too long ago.
+        """
+        request = self._live.get(handle) or self._departed.get(handle)
+        if request is None:
+            raise UnknownRequestError(f"no request with handle {handle}")
+        return request
+
+    def named(self, rid: str) -> Request:
+        """Return the request of that id, live or departed; errors as for `find`."""
+        request = self._by_rid.get(rid)
+        if request is None:
+            raise UnknownRequestError(f"no request {rid!r}, or it left too long ago")
+        return request
+
+    def live(self) -> Iterator[Request]:
+        """Iterate over the live requests, in no order that matters."""
+        return iter(self._live.values())
+
+    def departed(self) -> Iterator[Request]:
+        """Iterate over the departed requests that are remembered, newest first."""
+        return reversed(self._departed.values())
+
+    def count(self, phase: Phase) -> int:
+        """Return how many requests are in `phase` (finished and aborted: since the start)."""
+        return self._counts[phase]
+
+    def add(self, request: Request) -> None:
+        """Take in a live request. Of two with one id, the newer is found by it."""
+        self._live[request.handle] = request
+        self._by_rid[request.rid] = request
+        self._counts[request.phase] += 1
+
+    def move(self, request: Request, phase: Phase) -> None:
+        """Put a live request into another phase that is alive."""
+        self._counts[request.phase] -= 1
+        self._counts[phase] += 1
+        request.phase = phase
+
+    def depart(self, request: Request, phase: Phase, now_s: float) -> None:
+        """Move a live request into the history, as finished or aborted."""
+        self.move(request, phase)
+        request.left_s = now_s
+        del self._live[request.handle]
+        self._departed[request.handle] = request
+        while len(self._departed) > self._history:
+            _, oldest = self._departed.popitem(last=False)
+            if self._by_rid.get(oldest.rid) is oldest:
+                del self._by_rid[oldest.rid]

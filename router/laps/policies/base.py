@@ -1,0 +1,55 @@
+"""What a scheduling policy is: a pure rule that puts requests in order."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from laps.engine.acceptance import StabilityTest
+from laps.engine.table import Request
+
+
+class PolicyError(ValueError):
+    """A policy or a parameter that does not exist, or a value that it cannot take."""
+
+
+class Policy(Protocol):
+    """An order over requests, from their state alone: no clock, no memory, no side effect.
+
+    A policy is a frozen dataclass of its parameters. Requests go by `queue`, then by `key`. Both
+    must depend only on what changes while the request runs, and on its predicted length: the
+    engine computes them anew for running requests and keeps them for resting ones.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in a `PolicySpec`."""
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Names of the queues, in the order in which they are served."""
+
+    @property
+    def key_parts(self) -> tuple[str, ...]:
+        """Names of the parts of `key`, units included."""
+
+    @property
+    def rule(self) -> str:
+        """What puts a request before another, in a few words for operators."""
+
+    @property
+    def stability(self) -> StabilityTest:
+        """When the acceptance of a request is stable."""
+
+    @property
+    def max_wait_s(self) -> float:
+        """Seconds without a round after which a request goes before all queues. 0: never."""
+
+    @property
+    def boost_rounds(self) -> int:
+        """Rounds that a starving request gets before it is back in its queue."""
+
+    def queue(self, request: Request) -> int:
+        """Return the index of the request's queue in `queues`."""
+
+    def key(self, request: Request) -> tuple[float, ...]:
+        """Return its place inside the queue, smaller first, ending in arrival time and handle."""

@@ -1,0 +1,39 @@
+"""First come, first served: what SGLang does without this project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from laps.engine.acceptance import StabilityTest
+from laps.engine.table import Request
+
+
+@dataclass(frozen=True)
+class Fcfs:
+    """Order of arrival.
+
+    Nothing that happens to a request changes its key, so whatever runs goes before whatever came
+    later, and nothing is paused for a newcomer. A request is paused only for an *older* one that
+    comes back: one that lost its KV cache under memory pressure and was prefilled again, or one
+    whose prefill took longer than that of a later request. It needs no starvation bound: the
+    requests before another one only ever get fewer.
+    """
+
+    name: ClassVar[str] = "fcfs"
+    queues: ClassVar[tuple[str, ...]] = ("arrival",)
+    key_parts: ClassVar[tuple[str, ...]] = ("arrival_s", "handle")
+    rule: ClassVar[str] = "earlier arrival"
+    stability: ClassVar[StabilityTest] = StabilityTest()
+    max_wait_s: ClassVar[float] = 0.0
+    boost_rounds: ClassVar[int] = 0
+
+    def queue(self, request: Request) -> int:  # noqa: ARG002
+        """Return the only queue."""
+        return 0
+
+    def key(self, request: Request) -> tuple[float, ...]:
+        """Return the place in the order of arrival."""
+        # 1. Earlier arrival.
+        # 2. Smaller handle.
+        return (request.arrival_s, request.handle)

@@ -1,0 +1,36 @@
+"""From a policy's name and parameters to the policy."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from laps.engine.types import PolicySpec
+from laps.policies.base import Policy, PolicyError
+from laps.policies.fcfs import Fcfs
+from laps.policies.laps_sd import LapsSd
+from pydantic import ValidationError
+
+POLICIES: dict[str, type[Fcfs] | type[LapsSd]] = {kind.name: kind for kind in (Fcfs, LapsSd)}
+"""Every policy by its name."""
+
+
+def build_policy(spec: PolicySpec) -> Policy:
+    """Return the policy that `spec` describes.
+
+    Raises PolicyError for a name, a parameter or a value that does not exist, naming what does.
+    """
+    kind = POLICIES.get(spec.name)
+    if kind is None:
+        raise PolicyError(f"no policy {spec.name!r}; there are: {', '.join(sorted(POLICIES))}")
+    known = [field.name for field in fields(kind)]
+    unknown = sorted(set(spec.parameters) - set(known))
+    if unknown:
+        exist = f"it has: {', '.join(known)}" if known else "it has none"
+        raise PolicyError(f"policy {spec.name!r} has no parameter {', '.join(unknown)}; {exist}")
+    try:
+        return kind(**spec.parameters)  # type: ignore[arg-type]
+    except ValidationError as error:
+        faults = (
+            f"{fault['loc'][0]} = {fault['input']!r}: {fault['msg']}" for fault in error.errors()
+        )
+        raise PolicyError(f"policy {spec.name!r}: {'; '.join(faults)}") from error
