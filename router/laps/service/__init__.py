@@ -1,0 +1,1 @@
+"""The scheduling service: one engine for each worker, behind gRPC."""
