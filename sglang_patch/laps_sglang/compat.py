@@ -1,0 +1,238 @@
+"""Everything that depends on a version of SGLang, and the check that this one is supported.
+
+A renamed method must end in a refusal at start and never in a server that silently runs unpatched:
+SGLang only logs a plugin that fails and a hook that finds no target (sglang/srt/plugins).
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Protocol
+
+SUPPORTED = ("0.5.17", "0.5.23")
+"""Versions that the test suite runs against."""
+
+SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
+CHECKER = (
+    "sglang.srt.managers.scheduler_components.invariant_checker.SchedulerInvariantChecker"
+)
+RECEIVER = "sglang.srt.managers.scheduler_components.request_receiver.SchedulerRequestReceiver"
+
+
+class UnsupportedEngineError(RuntimeError):
+    """This SGLang, or the way it was started, is not supported; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A function of SGLang that we hook or call, and the parameters that we rely on."""
+
+    path: str
+    parameters: tuple[str, ...] = ()
+
+    def problem(self) -> str | None:
+        """Say what is wrong with the target in this SGLang, or None."""
+        try:
+            function = pkgutil.resolve_name(self.path)
+        except (ImportError, AttributeError):
+            return f"{self.path} does not exist"
+        # Plugins that loaded before us may have wrapped it: functools.wraps keeps the signature.
+        names = inspect.signature(function).parameters
+        missing = [name for name in self.parameters if name not in names]
+        return f"{self.path} has no parameter {', '.join(missing)}" if missing else None
+
+
+COMMON_TARGETS = (
+    Target(f"{SCHEDULER}.__init__", ("server_args", "port_args")),
+    Target(f"{SCHEDULER}.get_new_batch_prefill", ("running_batch",)),
+    Target(f"{SCHEDULER}.update_running_batch", ("batch",)),
+    Target(f"{SCHEDULER}.is_fully_idle", ("for_health_check",)),
+    Target(f"{SCHEDULER}.pause_generation", ("recv_req",)),
+    Target(f"{SCHEDULER}.process_input_requests", ("recv_reqs",)),
+    Target(f"{SCHEDULER}.process_batch_result", ("batch", "result")),
+    Target(f"{SCHEDULER}._add_request_to_queue", ("req", "is_retracted")),
+    Target(f"{SCHEDULER}.get_internal_state", ("recv_req",)),
+    Target(f"{RECEIVER}._pull_raw_reqs"),
+    Target("sglang.srt.managers.schedule_policy.PrefillAdder.__init__", ("running_batch",)),
+    Target(
+        "sglang.srt.managers.schedule_policy.PrefillAdder._get_running_request_total_token_offset",
+        ("req",),
+    ),
+    Target("sglang.srt.managers.schedule_batch.ScheduleBatch.filter_batch", ("keep_indices",)),
+    Target("sglang.srt.managers.schedule_batch.ScheduleBatch.merge_batch", ("other",)),
+    Target("sglang.srt.managers.schedule_batch.ScheduleBatch.check_decode_mem"),
+    Target("sglang.srt.managers.schedule_batch.Req.reset_for_retract"),
+    Target("sglang.srt.runtime_context.get_context"),
+)
+
+
+class Engine(Protocol):
+    """What differs between the supported versions of SGLang."""
+
+    targets: tuple[Target, ...]
+
+    def hooks(self, paused: Callable[[], Sequence[Any]], batch: Callable[[], Any]) -> Hooks:
+        """Return the hooks by which SGLang finds paused requests where it walks its batches."""
+
+    def release_to_cache(self, req: Any, tree_cache: Any) -> None:
+        """Give up a request's KV cache and slot, its tokens kept in the radix cache."""
+
+    def charge(self, adder: Any, tokens: float) -> None:
+        """Take `tokens` off a PrefillAdder's budget."""
+
+    def dp_rank(self, scheduler: Any) -> int:
+        """Return which data-parallel replica this scheduler is; 0 where there is only one."""
+
+    def is_entry_rank(self, scheduler: Any) -> bool:
+        """Return whether this rank receives requests and broadcasts them to the others."""
+
+    def finishing(self, scheduler: Any, batch: Any) -> Iterable[Any]:
+        """Return requests of `batch` that the result in flight finishes by length.
+
+        SGLang leaves them out of the next decode by itself.
+        """
+
+
+Hooks = Sequence[tuple[str, str, Callable[..., Any]]]
+"""(target, "around" or "after", function), as `HookRegistry.register` takes them."""
+
+
+class Sglang0517:
+    """SGLang 0.5.17."""
+
+    targets = (
+        *COMMON_TARGETS,
+        Target(f"{SCHEDULER}.abort_request", ("recv_req",)),
+        Target(f"{SCHEDULER}._abort_on_running_timeout", ("running_batch",)),
+        Target(f"{CHECKER}._get_total_uncached_sizes"),
+        Target("sglang.srt.mem_cache.common.release_kv_cache", ("is_insert",)),
+    )
+
+    def hooks(self, paused: Callable[[], Sequence[Any]], batch: Callable[[], Any]) -> Hooks:
+        def abort_request(original: Callable[..., Any], scheduler: Any, recv_req: Any) -> Any:
+            from sglang.srt.managers.schedule_batch import FINISH_ABORT
+
+            out = original(scheduler, recv_req)
+            for req in paused():
+                if not req.finished() and (recv_req.abort_all or req.rid.startswith(recv_req.rid)):
+                    req.to_finish = FINISH_ABORT()
+            return out
+
+        def running_timeout(original: Callable[..., Any], scheduler: Any, running: Any) -> None:
+            original(scheduler, running)
+            if batch() is not None:
+                original(scheduler, batch())
+
+        def uncached_sizes(sizes: tuple[int, int], checker: Any) -> tuple[int, int]:
+            full, swa = sizes
+            for req in paused():
+                if req.kv is not None:
+                    pages = -(-req.kv.kv_allocated_len // checker.page_size)
+                    full += pages * checker.page_size - req.cache_protected_len
+            return full, swa
+
+        return (
+            (f"{SCHEDULER}.abort_request", "around", abort_request),
+            (f"{SCHEDULER}._abort_on_running_timeout", "around", running_timeout),
+            (f"{CHECKER}._get_total_uncached_sizes", "after", uncached_sizes),
+        )
+
+    def release_to_cache(self, req: Any, tree_cache: Any) -> None:
+        from sglang.srt.mem_cache.common import release_kv_cache
+
+        release_kv_cache(req, tree_cache, is_insert=True)
+
+    def charge(self, adder: Any, tokens: float) -> None:
+        adder.rem_total_token_offset += tokens
+
+    def dp_rank(self, scheduler: Any) -> int:
+        return scheduler.ps.dp_rank or 0
+
+    def is_entry_rank(self, scheduler: Any) -> bool:
+        ranks = scheduler.ps
+        return not (ranks.pp_rank or ranks.attn_tp_rank or ranks.attn_cp_rank)
+
+    def finishing(self, scheduler: Any, batch: Any) -> Iterable[Any]:  # noqa: ARG002
+        return ()
+
+
+class Sglang0523:
+    """SGLang 0.5.23."""
+
+    targets = (
+        *COMMON_TARGETS,
+        Target(f"{SCHEDULER}._collect_inflight_batches"),
+        Target(f"{SCHEDULER}._reqs_finishing_inflight", ("batch",)),
+        Target(f"{CHECKER}._requests_owning_rows"),
+        Target("sglang.srt.mem_cache.common.release_kv_cache", ("checkpoint",)),
+    )
+
+    def hooks(self, paused: Callable[[], Sequence[Any]], batch: Callable[[], Any]) -> Hooks:
+        def inflight_batches(batches: list[Any], scheduler: Any) -> list[Any]:  # noqa: ARG001
+            return [*batches, batch()]
+
+        def owning_rows(reqs: list[Any], checker: Any) -> list[Any]:  # noqa: ARG001
+            known = {id(req) for req in reqs}
+            return reqs + [r for r in paused() if r.kv.holds_kv and id(r) not in known]
+
+        return (
+            (f"{SCHEDULER}._collect_inflight_batches", "after", inflight_batches),
+            (f"{CHECKER}._requests_owning_rows", "after", owning_rows),
+        )
+
+    def release_to_cache(self, req: Any, tree_cache: Any) -> None:
+        from sglang.srt.mem_cache.common import release_kv_cache
+
+        release_kv_cache(req, tree_cache, checkpoint=True)
+
+    def charge(self, adder: Any, tokens: float) -> None:
+        adder.memory_budget.total_offset += tokens
+
+    def dp_rank(self, scheduler: Any) -> int:  # noqa: ARG002
+        from sglang.srt.runtime_context import get_parallel
+
+        return get_parallel().dp_rank or 0
+
+    def is_entry_rank(self, scheduler: Any) -> bool:  # noqa: ARG002
+        from sglang.srt.runtime_context import get_parallel
+
+        ranks = get_parallel()
+        return not (ranks.pp_rank or ranks.attn_tp_rank or ranks.attn_cp_rank)
+
+    def finishing(self, scheduler: Any, batch: Any) -> Iterable[Any]:
+        found: Iterable[Any] = scheduler._reqs_finishing_inflight(batch)
+        return found
+
+
+def resolved_settings() -> dict[str, Any]:
+    """Return SGLang's settings by name, defaults resolved, in the scheduler's process."""
+    from sglang.srt.runtime_context import get_context
+
+    settings: dict[str, Any] = get_context().resolved_server_args_dict()
+    return settings
+
+
+def installed_engine() -> Engine:
+    """Return what is particular to the SGLang that is installed.
+
+    Raises UnsupportedEngineError if it is not a supported version, or if a function that we hook
+    or call is missing or has changed; the message names it.
+    """
+    found = version("sglang")
+    if found not in SUPPORTED:
+        raise UnsupportedEngineError(
+            f"sglang-laps does not support SGLang {found}: install one of {', '.join(SUPPORTED)}, "
+            "or start the server without the --laps flags"
+        )
+    engine: Engine = Sglang0517() if found == "0.5.17" else Sglang0523()
+    problems = [problem for target in engine.targets if (problem := target.problem())]
+    if problems:
+        raise UnsupportedEngineError(
+            f"sglang-laps cannot patch this SGLang {found}: {'; '.join(problems)}. "
+            "Was it modified? Start the server without the --laps flags, or install it afresh"
+        )
+    return engine

@@ -1,0 +1,233 @@
+"""What happened on this scheduler, request by request: the source of reports and snapshots.
+
+Every rank of a tensor-parallel group keeps the same ledger, because handles are given in the order
+in which SGLang broadcasts requests; only the entry rank reports.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from laps.engine.types import Arrival, Capacity, Handle, Phase, Progress, Snapshot, StepReport
+from laps_sglang.hints import NO_HINTS, HintError, parse_hints
+
+logger = logging.getLogger(__name__)
+
+Req = Any
+"""A `sglang.srt.managers.schedule_batch.Req`."""
+
+HEALTH_CHECK = "HEALTH_CHECK"
+"""Prefix of SGLang's own health probes (sglang/srt/constants.py): they always run, and are no load."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    arrival: Arrival
+    req: Req
+    accepted_sq: int = 0
+    proposed: int = 0
+    output_tokens: int = 0
+    """Output tokens when the request last entered the waiting queue."""
+
+
+def handle_of(req: Req) -> Handle | None:
+    """Return the request's handle; None for a request that is not scheduled by plans."""
+    return getattr(req, "laps_handle", None)
+
+
+class Ledger:
+    """Requests of one scheduler by handle, and the events since the last report."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.bad_hints = 0
+        self._next: Handle = 1
+        self._live: dict[Handle, _Entry] = {}
+        self._waiting: set[Handle] = set()
+        self._prefilling: set[Handle] = set()
+        self._clear()
+
+    def _clear(self) -> None:
+        self._arrived: list[Arrival] = []
+        self._prefilled: list[Handle] = []
+        self._decoded: list[Handle] = []
+        self._committed: list[int] = []
+        self._drafts = 0
+        self._round_s = 0.0
+        self._requeued: list[Handle] = []
+        self._finished: list[Handle] = []
+        self._aborted: list[Handle] = []
+
+    def queued(self, req: Req, now_s: float) -> None:
+        """Note that SGLang put `req` into its waiting queue, for the first time or again."""
+        handle = handle_of(req)
+        entry = self._live.get(handle) if handle is not None else None
+        if entry is not None and handle is not None:
+            entry.output_tokens = len(req.output_ids)
+            self._prefilling.discard(handle)
+            self._waiting.add(handle)
+            self._requeued.append(handle)
+        elif not req.rid.startswith(HEALTH_CHECK):
+            self._arrive(req, now_s)
+
+    def _arrive(self, req: Req, now_s: float) -> None:
+        try:
+            hints = parse_hints(req.sampling_params.custom_params)
+        except HintError as error:
+            self.bad_hints += 1
+            hints = NO_HINTS
+            logger.warning("laps: ignored the hints of request %s: %s", req.rid, error)
+        arrival = Arrival(
+            handle=self._next,
+            rid=req.rid,
+            arrival_s=now_s,
+            prompt_tokens=len(req.origin_input_ids),
+            # SGLang caps max_new_tokens to what the context has room for before it queues.
+            max_new_tokens=max(1, req.sampling_params.max_new_tokens or 1),
+            hints=hints,
+        )
+        self._next += 1
+        req.laps_handle = arrival.handle
+        self._live[arrival.handle] = _Entry(arrival, req)
+        self._waiting.add(arrival.handle)
+        self._arrived.append(arrival)
+
+    def admitted(self, reqs: Iterable[Req]) -> None:
+        """Note that SGLang took `reqs` off its waiting queue into an extend batch."""
+        for req in reqs:
+            handle = handle_of(req)
+            if handle in self._waiting:
+                self._waiting.discard(handle)
+                self._prefilling.add(handle)
+
+    def prefilled(self, reqs: Iterable[Req]) -> None:
+        """Note the result of an extend batch; a chunk that is not the last one changes nothing."""
+        for req in reqs:
+            handle = handle_of(req)
+            entry = self._live.get(handle) if handle is not None else None
+            if entry is None or handle is None:
+                continue
+            if handle in self._prefilling and len(req.output_ids) > entry.output_tokens:
+                self._prefilling.discard(handle)
+                self._prefilled.append(handle)
+            self._depart_if_done(handle, req)
+
+    def decoded(
+        self, reqs: Iterable[Req], accepted: Iterable[int], drafts: int, round_s: float
+    ) -> None:
+        """Note the result of a verify round.
+
+        `accepted` are the accepted drafts of each request, bonus not counted; `drafts` the draft
+        tokens offered to each; `round_s` the round's wall time in seconds, 0 if not known. Rows that
+        had left before the result came (the overlap loop runs one round too many) are passed over.
+        """
+        self._drafts = drafts
+        self._round_s = round_s
+        for req, correct in zip(reqs, accepted, strict=True):
+            handle = handle_of(req)
+            entry = self._live.get(handle) if handle is not None else None
+            if entry is None or handle is None or req.is_retracted:
+                continue
+            entry.accepted_sq += correct * correct
+            entry.proposed += drafts
+            self._decoded.append(handle)
+            self._committed.append(correct + 1)
+            self._depart_if_done(handle, req)
+
+    def _depart_if_done(self, handle: Handle, req: Req) -> None:
+        if req.finished():
+            from sglang.srt.managers.schedule_batch import FINISH_ABORT
+
+            aborted = isinstance(req.finished_reason, FINISH_ABORT)
+            (self._aborted if aborted else self._finished).append(handle)
+            self._forget(handle)
+
+    def _forget(self, handle: Handle) -> None:
+        del self._live[handle]
+        self._waiting.discard(handle)
+        self._prefilling.discard(handle)
+
+    def reconcile(self, queue: Sequence[Req]) -> None:
+        """Note the requests that left without a result: aborts and timeouts before the first token.
+
+        `queue` is SGLang's waiting queue.
+        """
+        for handle in [h for h in self._prefilling if self._live[h].req.finished()]:
+            self._depart_if_done(handle, self._live[handle].req)
+        if len(self._waiting) == sum(handle_of(req) is not None for req in queue):
+            return
+        for handle in sorted(self._waiting - {handle_of(req) for req in queue}):
+            self._aborted.append(handle)
+            self._forget(handle)
+
+    def flush(self, now_s: float, plan_seq: int) -> StepReport | None:
+        """Return what happened since the last report, or None if nothing did."""
+        if not (
+            self._arrived
+            or self._prefilled
+            or self._decoded
+            or self._requeued
+            or self._finished
+            or self._aborted
+        ):
+            return None
+        self.step += 1
+        report = StepReport(
+            step=self.step,
+            time_s=now_s,
+            arrived=tuple(self._arrived),
+            prefilled=tuple(self._prefilled),
+            decoded=tuple(self._decoded),
+            committed=tuple(self._committed),
+            drafts=self._drafts,
+            round_s=self._round_s,
+            requeued=tuple(self._requeued),
+            finished=tuple(self._finished),
+            aborted=tuple(self._aborted),
+            plan_seq=plan_seq,
+        )
+        self._clear()
+        return report
+
+    def snapshot(self, now_s: float, capacity: Capacity, running: Iterable[Req]) -> Snapshot:
+        """Return everything this scheduler holds, as of the last report (flush first)."""
+        in_batch = {handle_of(req) for req in running}
+        return Snapshot(
+            step=self.step,
+            time_s=now_s,
+            capacity=capacity,
+            requests=tuple(
+                _as_it_stands(entry, self._phase(handle, in_batch))
+                for handle, entry in self._live.items()
+            ),
+        )
+
+    def _phase(self, handle: Handle, in_batch: set[Handle | None]) -> Phase:
+        if handle in self._waiting or handle in self._prefilling:
+            return Phase.WAITING
+        return Phase.RUNNING if handle in in_batch else Phase.PAUSED
+
+
+def _as_it_stands(entry: _Entry, phase: Phase) -> Arrival:
+    arrival, req = entry.arrival, entry.req
+    # SGLang counts rounds only where it speculates; a plain decode step commits one token.
+    rounds = req.spec_verify_ct or max(0, len(req.output_ids) - 1)
+    return Arrival(
+        handle=arrival.handle,
+        rid=arrival.rid,
+        arrival_s=arrival.arrival_s,
+        prompt_tokens=arrival.prompt_tokens,
+        max_new_tokens=arrival.max_new_tokens,
+        hints=arrival.hints,
+        phase=phase,
+        progress=Progress(
+            output_tokens=len(req.output_ids),
+            rounds=rounds,
+            proposed=entry.proposed,
+            accepted=req.spec_num_correct_drafts,
+            accepted_sq=entry.accepted_sq,
+        ),
+    )

@@ -1,0 +1,71 @@
+"""Ways to run SGLang that the plugin refuses, each with the reason.
+
+Refused at start, before the model is loaded, because a scheduler that is half right is worse than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from laps_sglang.compat import UnsupportedEngineError
+
+
+def refuse_unsupported(settings: Mapping[str, Any], max_running: int | None) -> None:
+    """Raise UnsupportedEngineError, naming every setting that the plugin cannot work with.
+
+    `settings` are SGLang's, resolved; `max_running` is the cap asked for, or None.
+    """
+    problems = [reason for refused, reason in _checks(settings, max_running) if refused]
+    if problems:
+        raise UnsupportedEngineError(
+            "sglang-laps cannot schedule this server: " + "; ".join(problems) + "."
+        )
+
+
+def _checks(settings: Mapping[str, Any], max_running: int | None) -> list[tuple[bool, str]]:
+    # An option that a version does not have is one that is off.
+    given = settings.get
+    resident = given("max_running_requests")
+    return [
+        (
+            given("disaggregation_mode") not in (None, "null"),
+            "--disaggregation-mode: prefill and decode servers have queues of their own",
+        ),
+        (
+            (given("pp_size") or 1) > 1,
+            "--pp-size above 1: pipeline stages hold several running batches",
+        ),
+        (
+            bool(given("enable_dp_attention")),
+            "--enable-dp-attention: ranks must agree on the kind of every step",
+        ),
+        (
+            bool(given("enable_mixed_chunk")),
+            "--enable-mixed-chunk: decode rows inside a prefill batch cannot be paused",
+        ),
+        (
+            bool(given("enable_priority_scheduling")),
+            "--enable-priority-scheduling: it preempts by another order (and drops the KV cache)",
+        ),
+        (
+            given("schedule_policy") not in (None, "fcfs"),
+            "--schedule-policy other than fcfs: it reorders what the plan has ordered",
+        ),
+        (bool(given("enable_pdmux")), "--enable-pdmux: it has a scheduler loop of its own"),
+        (bool(given("enable_hisparse")), "--enable-hisparse: it moves requests between batches"),
+        (
+            given("dllm_algorithm") is not None,
+            "--dllm-algorithm: diffusion models have no verify rounds",
+        ),
+        (bool(given("is_embedding")), "--is-embedding: there is nothing to decode"),
+        (
+            (given("prefill_decode_interval") or 0) > 0,
+            "--prefill-decode-interval: it holds back prefills that the plan wants",
+        ),
+        (
+            max_running is not None and resident is not None and max_running > resident,
+            f"--laps-max-running {max_running} above --max-running-requests {resident}: "
+            "requests that run are resident",
+        ),
+    ]

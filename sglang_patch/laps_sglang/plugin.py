@@ -1,0 +1,91 @@
+"""Entry point (group `sglang.srt.plugins`): off unless asked for, and never half on.
+
+SGLang calls `activate` in every process that loads plugins, and only logs what it raises. So what must
+stop a server raises SystemExit, before there is a model.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from importlib.metadata import version
+from typing import Any
+
+from laps import wire
+from laps.engine.types import PolicySpec
+from laps.policies.registry import build_policy
+from laps_sglang.compat import Engine, UnsupportedEngineError, installed_engine, resolved_settings
+from laps_sglang.hooks import Hooks
+from laps_sglang.link import ServiceLink
+from laps_sglang.modes import refuse_unsupported
+from laps_sglang.planner import EmbeddedPlanner, RemotePlanner
+from laps_sglang.settings import Settings, SettingsError, add_flags, read_settings
+from laps_sglang.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+def activate() -> None:
+    """Register the flags and, in a scheduler process that was asked for it, the hooks."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    HookRegistry.register(
+        "sglang.srt.server_args.ServerArgs.add_cli_args", add_flags, HookType.AFTER
+    )
+    # Only SGLang's scheduler processes have loaded the scheduler before they load plugins.
+    if "sglang.srt.managers.scheduler" not in sys.modules:
+        return
+    try:
+        settings = read_settings()
+        if settings is not None:
+            install(settings, installed_engine())
+    except (SettingsError, UnsupportedEngineError, ValueError) as error:
+        raise SystemExit(f"sglang-laps refuses to start: {error}") from error
+
+
+def install(settings: Settings, engine: Engine) -> Hooks:
+    """Register every hook; SGLang applies them when all plugins are loaded."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    policy = PolicySpec(settings.policy)
+    build_policy(policy)  # Refuses an unknown name now rather than at the first request.
+
+    def check() -> None:
+        unhooked = [target for target, _, _ in hooks.table() if target not in HookRegistry._patched]
+        if unhooked:
+            raise UnsupportedEngineError(f"SGLang did not apply the hooks on {', '.join(unhooked)}")
+        refuse_unsupported(resolved_settings(), settings.max_running)
+
+    def attach(scheduler: Any) -> Worker:
+        worker = Worker(scheduler, engine, settings.max_running)
+        if engine.is_entry_rank(scheduler):
+            if settings.endpoint is None:
+                worker.planner = EmbeddedPlanner(policy, worker.snapshot)
+            else:
+                identity = identify(resolved_settings(), engine.dp_rank(scheduler))
+                link = ServiceLink(settings.endpoint, identity)
+                worker.planner = RemotePlanner(link, policy, worker.snapshot)
+        return worker
+
+    hooks = Hooks(engine, check, attach)
+    for target, kind, function in hooks.table():
+        HookRegistry.register(target, function, HookType(kind))
+    return hooks
+
+
+def identify(settings: dict[str, Any], dp_rank: int) -> wire.WorkerIdentity:
+    """Return who this scheduler process is to a service; `settings` are SGLang's, resolved."""
+    host, port = settings["host"], settings["port"]
+    reachable = os.uname().nodename if host in ("0.0.0.0", "::") else host
+    drafts = settings.get("speculative_num_draft_tokens") or 0
+    return wire.WorkerIdentity(
+        worker_id=f"{reachable}:{port}/dp{dp_rank}",
+        incarnation=time.time_ns(),
+        model=settings.get("served_model_name") or settings["model_path"],
+        http_url=f"http://{reachable}:{port}",
+        sglang_version=version("sglang"),
+        algorithm=settings.get("speculative_algorithm") or "",
+        draft_tokens=max(0, drafts - 1),
+    )

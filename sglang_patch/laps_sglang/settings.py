@@ -1,0 +1,98 @@
+"""The plugin's settings: SGLang flags on the command line, environment from there on.
+
+SGLang's `ServerArgs` keeps only its own fields, and the scheduler processes are spawned, so a flag is
+carried to them by the environment. The names begin with SGLANG_LAPS_ and are distinct from the `laps`
+command's, so that pointing the command at a service never patches a server started in the same shell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ENDPOINT = "SGLANG_LAPS_ENDPOINT"
+EMBEDDED = "SGLANG_LAPS_EMBEDDED"
+MAX_RUNNING = "SGLANG_LAPS_MAX_RUNNING"
+POLICY = "SGLANG_LAPS_POLICY"
+
+
+class SettingsError(ValueError):
+    """A setting is not usable; the message says which and what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a worker is to be scheduled."""
+
+    endpoint: str | None = None
+    """host:port of the service; None in embedded mode."""
+    max_running: int | None = None
+    """Most requests in one verify round; None for SGLang's own cap, `--max-running-requests`."""
+    policy: str = "laps-sd"
+    """Policy of the embedded engine until a service says otherwise."""
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings | None:
+    """Return the settings, or None if the plugin was not asked for. Raises SettingsError."""
+    endpoint = environment.get(ENDPOINT) or None
+    if endpoint is None and environment.get(EMBEDDED) != "1":
+        return None
+    max_running = environment.get(MAX_RUNNING)
+    if max_running is not None and (not max_running.isdecimal() or int(max_running) < 1):
+        raise SettingsError(
+            f"--laps-max-running ({MAX_RUNNING}) must be a whole number of at least 1, "
+            f"not {max_running!r}"
+        )
+    return Settings(
+        endpoint=endpoint,
+        max_running=None if max_running is None else int(max_running),
+        policy=environment.get(POLICY) or Settings.policy,
+    )
+
+
+class _Export(argparse.Action):
+    """Store a flag's value in the environment variable that its `const` names."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002
+        namespace: argparse.Namespace,  # noqa: ARG002
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        os.environ[str(self.const)] = "1" if self.nargs == 0 else str(values)
+
+
+def add_flags(result: None, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001
+    """AFTER hook on `ServerArgs.add_cli_args`: the plugin's flags, in a group of their own."""
+    group = parser.add_argument_group("sglang-laps")
+
+    def flag(name: str, variable: str, **kwargs: Any) -> None:
+        # SUPPRESS: SGLang builds its ServerArgs from the namespace and must not see these.
+        group.add_argument(
+            name, action=_Export, const=variable, default=argparse.SUPPRESS, **kwargs
+        )
+
+    flag(
+        "--laps-endpoint",
+        ENDPOINT,
+        metavar="HOST:PORT",
+        help="scheduling service that decides which requests run",
+    )
+    flag("--laps-embedded", EMBEDDED, nargs=0, help="decide in this process, without a service")
+    flag(
+        "--laps-max-running",
+        MAX_RUNNING,
+        metavar="N",
+        help="most requests in one step; the others pause with their KV cache kept "
+        "(default: --max-running-requests, the cap of resident ones)",
+    )
+    flag(
+        "--laps-policy",
+        POLICY,
+        metavar="NAME",
+        help="policy of the embedded engine: laps-sd (default) or fcfs",
+    )

@@ -1,0 +1,225 @@
+"""One scheduler process under plans: who is admitted, who pauses, who resumes.
+
+The moves are made just before SGLang launches a batch, and only rows that change place move:
+
+    admit   (around get_new_batch_prefill)  offers SGLang only the waiting requests of high rank
+    decode  (around update_running_batch)   swaps rows so that the best `max_running` decode
+
+Everything here depends only on what all tensor-parallel ranks share (plans ride on SGLang's own
+broadcast, handles follow the order of arrival), so that all ranks move the same rows at the same
+iteration. Clocks and plans' origins are for the entry rank, behind the planner.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from laps.engine.selection import Rank, rank_by
+from laps.engine.types import Capacity, Plan, Snapshot
+from laps_sglang.compat import Engine as SglangEngine
+from laps_sglang.ledger import Ledger, handle_of
+from laps_sglang.paused import PausedBatch, Req
+from laps_sglang.planner import Planner
+from laps_sglang.surgery import Batch, drop_finished, merge
+
+_FIRST: Rank = (-1, 0)
+"""Rank of requests that no plan orders: health probes, and aborted requests, whose last round frees
+their memory."""
+
+
+class Worker:
+    """The state of one scheduler process, and the moves."""
+
+    def __init__(self, scheduler: Any, engine: SglangEngine, max_running: int | None) -> None:
+        self.scheduler = scheduler
+        self.engine = engine
+        resident = int(scheduler.max_running_requests)
+        self.capacity = Capacity(
+            max_running=max_running or resident,
+            max_resident=resident,
+            kv_tokens=int(scheduler.max_total_num_tokens),
+        )
+        self.paused = PausedBatch()
+        self.ledger = Ledger()
+        self.planner: Planner | None = None
+        """Set on the entry rank only."""
+        self.plan = Plan()
+        self.counters = {"pauses": 0, "resumes": 0, "demotions": 0, "plans": 0}
+        self._rank = rank_by(self.plan)
+        self._iteration = 0
+        self._demoted: list[Req] = []
+        self._last_round = (0, 0.0)
+
+    # --- plans -----------------------------------------------------------------------------------
+
+    def next_plan(self) -> Plan | None:
+        """Return the plan to broadcast, or None if the one in force stays. Entry rank only."""
+        if self.planner is None:
+            return None
+        plan = self.planner.newest()
+        same = plan.order == self.plan.order and plan.horizon == self.plan.horizon
+        return None if same else plan
+
+    def use(self, plan: Plan) -> None:
+        """Put `plan` into force; called on every rank in the same iteration."""
+        self.plan = plan
+        self._rank = rank_by(plan)
+        self.counters["plans"] += 1
+
+    def _rank_of(self, req: Req) -> Rank:
+        handle = handle_of(req)
+        return _FIRST if handle is None or req.to_finish is not None else self._rank(handle)
+
+    # --- moves -----------------------------------------------------------------------------------
+
+    def _best(self, reqs: Iterable[Req]) -> list[Req]:
+        """Return those of `reqs` that deserve to run, best first: the first `max_running`."""
+        ranked = sorted(reqs, key=self._rank_of)
+        probes = sum(handle_of(req) is None for req in ranked)
+        return ranked[: self.capacity.max_running + probes]
+
+    def admit(self, prefill: Callable[[Batch], Any], running: Batch) -> Any:
+        """Let SGLang admit from the waiting queue, but only requests that deserve a slot now.
+
+        `prefill` is SGLang's get_new_batch_prefill; returns its NextBatchPlan. Called once in every
+        scheduling decision, before `decode`.
+        """
+        self._iteration += 1
+        scheduler = self.scheduler
+        self.ledger.reconcile(scheduler.waiting_queue)
+        self.paused.drop_finished()
+        if self.paused:
+            # So that a running batch of finished rows is known to be empty below.
+            drop_finished(running)
+        queue: list[Req] = scheduler.waiting_queue
+        known = {id(req) for req in queue}
+        resident = [*running.reqs, *self.paused.reqs]
+        if scheduler.chunked_req is not None:
+            resident.append(scheduler.chunked_req)
+        offered = [req for req in self._best([*resident, *queue]) if id(req) in known]
+        scheduler.waiting_queue = list(offered)
+        out = prefill(running)
+        taken = {id(req) for req in offered} - {id(req) for req in scheduler.waiting_queue}
+        # In order of arrival again; requests whose grammar got ready just now joined at the end.
+        scheduler.waiting_queue = [req for req in queue if id(req) not in taken] + [
+            req for req in scheduler.waiting_queue if id(req) not in known
+        ]
+        if out.batch_to_run is not None:
+            self.ledger.admitted(out.batch_to_run.reqs)
+        elif self.paused and out.running_batch.is_empty():
+            # SGLang decodes only if its running batch holds a row; `decode` sorts out which.
+            out.running_batch = self.paused.give_back(range(len(self.paused)))
+            self.counters["resumes"] += len(out.running_batch.reqs)
+        return out
+
+    def decode(self, update: Callable[[Batch], Any], batch: Batch) -> Any:
+        """Swap rows so that the best residents decode, then let SGLang prepare the round.
+
+        `update` is SGLang's update_running_batch: the one place where a decode is about to be
+        launched, so nothing pauses for the sake of an iteration that runs a prefill.
+        """
+        drop_finished(batch)
+        if not batch.is_empty():
+            self._swap(batch)
+            self._make_room(batch)
+        out = update(batch)
+        # Only now, after this iteration's admission: were a request admitted again while a result
+        # of its is in flight, that result would be taken for the new one's.
+        for req in self._demoted:
+            self.scheduler._add_request_to_queue(req, is_retracted=True)
+        self._demoted.clear()
+        return out
+
+    def _swap(self, batch: Batch) -> None:
+        if not self.paused and len(batch.reqs) <= self.capacity.max_running:
+            return
+        # Rows that the result in flight will finish leave this round by themselves: no slot for them.
+        leaving = {id(req) for req in self.engine.finishing(self.scheduler, batch)}
+        active = [row for row, req in enumerate(batch.reqs) if id(req) not in leaving]
+        best = self._best([*(batch.reqs[row] for row in active), *self.paused.reqs])
+        chosen = {id(req) for req in best}
+        pause = [row for row in active if id(batch.reqs[row]) not in chosen]
+        resume = [row for row, req in enumerate(self.paused.reqs) if id(req) in chosen]
+        # Resumed rows are appended first, so that the batch is at no time empty.
+        if resume:
+            batch.merge_batch(self.paused.give_back(resume))
+            self.counters["resumes"] += len(resume)
+        if pause:
+            self.paused.take_in(batch, pause, self._iteration)
+            self.counters["pauses"] += len(pause)
+
+    def _make_room(self, batch: Batch) -> None:
+        """Demote paused requests, the lowest rank first, until the round's KV cache fits.
+
+        Before SGLang sees the shortage: it knows nothing of paused requests and would retract
+        running ones, or abort the last of them.
+        """
+        while self.paused and not batch.check_decode_mem():
+            settled = self.paused.settled(self._iteration)
+            if not settled:
+                break
+            row = max(settled, key=lambda row: self._rank_of(self.paused.reqs[row]))
+            (req,) = self.paused.give_back([row]).reqs
+            self.engine.release_to_cache(req, self.scheduler.tree_cache)
+            req.reset_for_retract()
+            batch.batch_is_full = False
+            self._demoted.append(req)
+            self.counters["demotions"] += 1
+
+    def resume_all(self) -> None:
+        """Put every paused request back into SGLang's running batch."""
+        if self.paused:
+            back = self.paused.give_back(range(len(self.paused)))
+            self.scheduler.running_batch = merge(self.scheduler.running_batch, back)
+
+    # --- reports ---------------------------------------------------------------------------------
+
+    def took_result(self, batch: Batch, result: Any) -> None:
+        """Note a batch result that SGLang has just processed, and report it."""
+        now = time.monotonic()
+        if batch.forward_mode.is_decode():
+            speculative = not self.scheduler.spec_algorithm.is_none()
+            self.ledger.decoded(
+                batch.reqs,
+                accepted=result.num_correct_drafts_per_req_cpu
+                if speculative
+                else [0] * len(batch.reqs),
+                drafts=result.speculative_num_draft_tokens - 1 if speculative else 0,
+                round_s=self._round_s(now),
+            )
+        elif batch.forward_mode.is_extend():
+            self.ledger.prefilled(batch.reqs)
+        self.report(now)
+
+    def _round_s(self, now: float) -> float:
+        """Return the time since the previous round's result; 0 if something else came between."""
+        iteration, then = self._last_round
+        self._last_round = (self._iteration, now)
+        return now - then if iteration == self._iteration - 1 else 0.0
+
+    def report(self, now: float) -> None:
+        """Hand what happened since the last report to the planner (nowhere on other ranks)."""
+        report = self.ledger.flush(now, self.plan.seq)
+        if self.planner is not None:
+            self.planner.submit(report)
+
+    def snapshot(self) -> Snapshot:
+        """Return everything this scheduler holds, as of the last report."""
+        return self.ledger.snapshot(
+            time.monotonic(), self.capacity, self.scheduler.running_batch.reqs
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the `laps` block of `/server_info`."""
+        planner = self.planner.describe() if self.planner is not None else {}
+        return {
+            **planner,
+            "max_running": self.capacity.max_running,
+            "max_resident": self.capacity.max_resident,
+            "running": len(self.scheduler.running_batch.reqs),
+            "paused": len(self.paused),
+            "bad_hints": self.ledger.bad_hints,
+            **self.counters,
+        }

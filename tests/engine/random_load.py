@@ -1,0 +1,168 @@
+"""A random load under plans that know nothing: every iteration another order and another cap."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.fake_model import VOCABULARY, reference
+from engine.real_loop import RealLoop, Setup
+from laps.engine.types import Plan, StepReport
+from laps_sglang.ledger import handle_of
+from laps_sglang.worker import Worker
+
+
+class RandomPlanner:
+    """Gives a plan of random order, and moves the worker's cap, at random iterations."""
+
+    def __init__(self, worker: Worker, rng: random.Random, change: float) -> None:
+        self._worker = worker
+        self._rng = rng
+        self._change = change
+        self._live: set[int] = set()
+        self._plan = Plan()
+        self.reports: list[StepReport] = []
+
+    def submit(self, report: StepReport | None) -> None:
+        if report is not None:
+            self.reports.append(report)
+            self._live.update(arrival.handle for arrival in report.arrived)
+            self._live.difference_update(report.finished, report.aborted)
+
+    def newest(self) -> Plan:
+        if self._rng.random() < self._change:
+            order = [handle for handle in sorted(self._live) if self._rng.random() < 0.8]
+            self._rng.shuffle(order)
+            self._plan = Plan(self._plan.seq + 1, 0, tuple(order), max(self._live, default=0))
+            slots = self._worker.capacity.max_resident
+            cap = self._rng.randint(1, slots)
+            self._worker.capacity = dataclasses.replace(self._worker.capacity, max_running=cap)
+        return self._plan
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Load:
+    """A random load; everything follows from the seed."""
+
+    seed: int
+    requests: int = 14
+    change: float = 0.7
+    """Share of iterations that get a new plan."""
+    aborts: int = 0
+    longest_prompt: int = 40
+    tokens: tuple[int, int] = (5, 60)
+    penalties: bool = False
+
+
+Check = Callable[[RealLoop, list[Any]], None]
+
+
+def run_random_load(setup: Setup, load: Load, every_iteration: Check | None = None) -> Counter[str]:
+    """Run `load` and check texts, homes, aborts, reports and memory; return the worker's counters."""
+    rng = random.Random(load.seed)
+    loop = RealLoop(setup)
+    try:
+        planner = RandomPlanner(loop.worker, random.Random(load.seed + 1), load.change)
+        loop.plan_with(planner)
+        reqs: list[Any] = []
+        aborted: set[str] = set()
+        aborted_paused = 0
+
+        def script(iteration: int) -> bool:
+            nonlocal aborted_paused
+            if iteration % 2 and len(reqs) < load.requests:
+                prompt = [
+                    rng.randrange(VOCABULARY) for _ in range(rng.randint(3, load.longest_prompt))
+                ]
+                penal = {"frequency_penalty": 0.1} if load.penalties and len(reqs) % 3 == 0 else {}
+                reqs.append(
+                    loop.submit(f"r{len(reqs):03d}", prompt, rng.randint(*load.tokens), **penal)
+                )
+            if len(aborted) < load.aborts and iteration % 9 == 0:
+                aborted_paused += _abort_one(loop, reqs, aborted, rng)
+            _one_home_each(loop)
+            if every_iteration is not None:
+                every_iteration(loop, reqs)
+            return (
+                len(reqs) == load.requests
+                and all(req.finished() or req.rid in aborted for req in reqs)
+                and loop.scheduler.is_fully_idle()
+            )
+
+        loop.run(script)
+        for req in reqs:
+            if req.rid not in aborted:
+                _same_text(req)
+        loop.check_no_leak()
+        _reports_add_up(planner.reports, reqs, aborted)
+        return Counter(loop.worker.counters) + Counter(
+            {"aborted": len(aborted), "aborted_paused": aborted_paused, "requests": len(reqs)}
+        )
+    finally:
+        loop.close()
+
+
+def _abort_one(
+    loop: RealLoop, reqs: list[Any], aborted: set[str], rng: random.Random
+) -> int:
+    """Abort one live request, a paused one if there is any; return 1 if it was paused."""
+    from sglang.srt.managers.io_struct import AbortReq
+
+    live = [req for req in reqs if not req.finished() and req.rid not in aborted]
+    paused = {req.rid for req in loop.worker.paused.reqs}
+    choice = [req for req in live if req.rid in paused] or live
+    if not choice:
+        return 0
+    victim = rng.choice(choice)
+    aborted.add(victim.rid)
+    loop.scheduler.abort_request(AbortReq(rid=victim.rid))
+    return int(victim.rid in paused)
+
+
+def _one_home_each(loop: RealLoop) -> None:
+    homes = [
+        id(req)
+        for place in (
+            loop.scheduler.waiting_queue,
+            loop.scheduler.running_batch.reqs,
+            loop.worker.paused.reqs,
+        )
+        for req in place
+        if not req.finished()
+    ]
+    assert len(homes) == len(set(homes)), "a request is in two places"
+
+
+def _same_text(req: Any) -> None:
+    expected = reference(list(req.origin_input_ids), req.sampling_params.max_new_tokens)
+    assert list(req.output_ids)[: len(expected)] == expected, f"{req.rid}: another text"
+    assert type(req.finished_reason).__name__ != "FINISH_ABORT", f"{req.rid} was aborted"
+
+
+def _reports_add_up(reports: list[StepReport], reqs: list[Any], aborted: set[str]) -> None:
+    """Every request arrives once, leaves once, and the tokens reported are the tokens it got."""
+    assert [report.step for report in reports] == list(range(1, len(reports) + 1))
+    arrived = [a.rid for report in reports for a in report.arrived]
+    assert sorted(arrived) == sorted(req.rid for req in reqs)
+    finished = [h for report in reports for h in report.finished]
+    gone = [h for report in reports for h in report.aborted]
+    assert len(set(finished) | set(gone)) == len(finished) + len(gone) == len(reqs)
+    rid_of = {handle_of(req): req.rid for req in reqs}
+    assert {rid_of[h] for h in gone} <= aborted
+    tokens: Counter[int] = Counter()
+    for report in reports:
+        tokens.update(report.prefilled)
+        tokens.update(dict(zip(report.decoded, report.committed, strict=True)))
+    for req in reqs:
+        if req.rid not in aborted:
+            assert tokens[req.laps_handle] >= len(req.output_ids), f"{req.rid}: tokens missing"
