@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import zip_longest
+from operator import attrgetter
 
 from laps.engine.ordering import Ordering
 from laps.engine.predictor import ConditionalMean, LengthPredictor
@@ -39,13 +40,16 @@ DEFAULT_POLICY = PolicySpec()
 STARVING = "starving"
 """Name of the queue that is served before those of the policy."""
 
+_handle = attrgetter("handle")
+
 
 class Engine:
     """Schedules the requests of one worker.
 
-    Built from a snapshot alone. The predictor may be handed on from an engine before, as what it
-    has learnt is not in a snapshot; nor are the time since a request last ran, the round at which
-    it became perceived and the mean round time: these begin anew.
+    Built from a snapshot alone. Not in a snapshot, and begun anew: since when a request rests (now,
+    or its arrival if it never ran), the rounds it had when it became perceived (the fewest that
+    the stability test takes), the mean round time, and what the predictor has learnt, unless the
+    predictor is handed on from an engine before.
     """
 
     def __init__(
@@ -89,7 +93,7 @@ class Engine:
         return self._now_s
 
     def observe(self, report: StepReport) -> None:
-        """Take in what happened on the worker. Never raises; what is odd is counted in `ignored`."""
+        """Take in what happened on the worker. Never raises; oddities are counted in `ignored`."""
         self._step = max(self._step, report.step)
         if math.isfinite(report.time_s):
             self._now_s = max(self._now_s, report.time_s)
@@ -115,7 +119,7 @@ class Engine:
         `seq` starts at 1 and moves on when `order` or `horizon` does. At most `plan_size`
         requests are named: more cannot matter before the next plan.
         """
-        order = tuple(request.handle for request in self._ordering.first(self.plan_size))
+        order = tuple(map(_handle, self._ordering.first(self.plan_size)))
         last = self._plan
         if last is None or order != last.order or self._horizon != last.horizon:
             seq = last.seq + 1 if last else 1
@@ -131,8 +135,7 @@ class Engine:
         if policy.stability != self._stability:
             self._stability = policy.stability
             for request in self._table.live():
-                request.perceived_at = 0
-                self._perceive(request)
+                self._perceive_anew(request)
         self._policy = policy
         self._spec = spec
         self._reorder()
@@ -229,7 +232,7 @@ class Engine:
         request = Request(arrival)
         fresh = arrival.phase is Phase.WAITING and not request.rounds
         request.since_s = min(arrival.arrival_s, self._now_s) if fresh else self._now_s
-        self._perceive(request)
+        self._perceive_anew(request)
         self._table.add(request)
         self._horizon = max(self._horizon, arrival.handle)
         return request
@@ -270,9 +273,11 @@ class Engine:
             ran.add(handle)
             request.output_tokens += max(accept_length, 0)
             request.acceptance.add(accept_length, report.drafts)
-            self._perceive(request)
+            if not request.perceived_at and self._stability.stable(request.acceptance):
+                request.perceived_at = request.rounds
             self._ordering.run(request)
-            self._table.move(request, Phase.RUNNING)
+            if request.phase is not Phase.RUNNING:
+                self._table.move(request, Phase.RUNNING)
         leaving = {*report.finished, *report.aborted}
         for request in [r for h, r in self._ordering.running.items() if h not in ran]:
             if request.handle not in leaving:
@@ -281,9 +286,10 @@ class Engine:
                 self._table.move(request, Phase.PAUSED)
                 self._ordering.rest(request, self._now_s)
 
-    def _perceive(self, request: Request) -> None:
-        if not request.perceived_at and self._stability.stable(request.acceptance):
-            request.perceived_at = request.rounds
+    def _perceive_anew(self, request: Request) -> None:
+        """Judge a request by its counts alone: if stable now, it may have been from the first."""
+        stable = self._stability.stable(request.acceptance)
+        request.perceived_at = self._stability.min_rounds if stable else 0
 
     def _requeue(self, handle: Handle) -> None:
         request = self._table.get(handle)

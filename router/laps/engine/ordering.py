@@ -2,7 +2,7 @@
 
 The rule, for every host:
 
-1. Starving requests go first, the one that has rested longest before the others.
+1. Starving requests go first: by how long they have rested, then arrival, then handle.
 2. The rest go by the policy's queue, then by its key.
 
 Requests that do not run have a key that stands still: they rest in a sorted structure, and only a
@@ -17,6 +17,8 @@ never at a plan, so the order depends on the reports alone, not on how often a p
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
@@ -104,17 +106,17 @@ class Ordering:
 
     def first(self, count: int) -> list[Request]:
         """Return the best `count` requests, best first."""
-        ranked = self._ranked_running()
-        ranked += islice(self._resting, count)
-        ranked.sort(key=_rank_key)
+        running = self._ranked_running()
+        ranked = list(islice(self._resting, count))
+        ranked += running
+        ranked.sort(key=_rank_key)  # two sorted runs: a merge
         return ranked[:count]
 
     def rank(self, request: Request) -> int:
         """Return how many requests go before this one."""
         running = self._ranked_running()
-        key = request.rank_key
-        ahead: int = self._resting.bisect_key_left(key)
-        return ahead + sum(other.rank_key < key for other in running)
+        ahead: int = self._resting.bisect_key_left(request.rank_key)
+        return ahead + bisect_left(running, request.rank_key, key=_rank_key)
 
     def __iter__(self) -> Iterator[Request]:
         """Iterate over all requests, best first."""
@@ -139,14 +141,17 @@ class Ordering:
     def _promote(self, now_s: float) -> None:
         """Make those starving that have rested for too long, the longest first.
 
-        There are never more of them than a plan names: the others are behind these anyway, and
-        follow as they leave. So a burst of a million requests is not moved at once.
+        There are no more of them than a plan names, plus those that came to rest in one report:
+        the others are behind these anyway and follow as they leave. So a great overload is not
+        moved at once, and nobody who follows goes before one who is starving already.
         """
-        latest = now_s - self._policy.max_wait_s
-        while self._waiters and self._starving < self._plan_size:
+        since_s = -math.inf
+        while self._waiters:
             request = next(iter(self._waiters.values()))
-            if request.since_s > latest:
+            enough = self._starving >= self._plan_size and request.since_s > since_s
+            if enough or now_s - request.since_s < self._policy.max_wait_s:
                 return
+            since_s = request.since_s
             del self._waiters[request.handle]
             request.boost_left = self._policy.boost_rounds
             self._starving += 1
@@ -156,6 +161,7 @@ class Ordering:
         running = list(self.running.values())
         for request in running:
             self.renew(request)
+        running.sort(key=_rank_key)
         return running
 
     def _place(self, request: Request) -> None:

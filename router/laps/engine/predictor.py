@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right, insort
 from collections import deque
 from itertools import accumulate
@@ -60,7 +59,7 @@ class ConditionalMean:
             longer = bisect_right(self._lengths, output_tokens)
             count = len(self._lengths) - longer
             if count:
-                expected = math.ceil(self._sums()[count - 1] / count)
+                expected = -(-self._sums()[count - 1] // count)  # the mean, rounded up
             else:
                 expected = 2 * output_tokens or max_new_tokens
         return max(min(expected, max_new_tokens), output_tokens + 1)

@@ -1,0 +1,144 @@
+"""The ordering rules of the policies once more, as slowly and plainly as they are written down.
+
+It shares no code with the engine: it keeps every round of every request, and sorts all of them
+with a comparator. Requests must carry a hint longer than their output: it is then the prediction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cmp_to_key
+from math import sqrt
+from statistics import fmean, variance
+
+from laps.engine.types import Handle, StepReport
+
+
+@dataclass
+class Rules:
+    """The parameters of a policy."""
+
+    policy: str
+    order: str = "one-scale"
+    quantum: int = 8
+    ratio: float = 2.0
+    levels: int = 4
+    min_rounds: int = 8
+    tolerance: float = 0.1873  # no ratio of small integers: rounding cannot decide a case
+    inflation: float = 2.0
+    max_wait_s: float = 0.0
+    boost_rounds: int = 16
+
+    def parameters(self) -> dict[str, float | int | str | bool]:
+        """Return the parameters as a PolicySpec takes them."""
+        if self.policy == "fcfs":
+            return {}
+        return {name: value for name, value in vars(self).items() if name != "policy"}
+
+
+@dataclass
+class Record:
+    """All that happened to one request."""
+
+    handle: Handle
+    arrival_s: float
+    hint: int
+    since_s: float
+    tokens: int = 0
+    accept_lengths: list[int] = field(default_factory=list)
+    perceived_at: int | None = None
+    runs: bool = False
+    boost_left: int = 0
+
+
+class Reference:
+    """Says in which order the live requests of a worker deserve to run."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.records: dict[Handle, Record] = {}
+
+    def observe(self, report: StepReport) -> None:
+        """Take in a report that makes sense."""
+        now = report.time_s
+        for arrival in report.arrived:
+            self.records[arrival.handle] = Record(
+                arrival.handle, arrival.arrival_s, arrival.hints.predicted_tokens, now
+            )
+        for handle in report.prefilled:
+            self.records[handle].tokens += 1
+        if report.decoded:
+            for handle, accept_length in zip(report.decoded, report.committed, strict=True):
+                self._round(self.records[handle], accept_length)
+            for record in self.records.values():
+                if record.runs and record.handle not in report.decoded:
+                    self._stop(record, now)
+        for handle in report.requeued:
+            if self.records[handle].runs:
+                self._stop(self.records[handle], now)
+        for handle in (*report.finished, *report.aborted):
+            self.records.pop(handle, None)
+        if self.rules.max_wait_s:
+            for record in self.records.values():
+                waited = now - record.since_s
+                if not record.runs and not record.boost_left and waited >= self.rules.max_wait_s:
+                    record.boost_left = self.rules.boost_rounds
+
+    def order(self) -> list[Handle]:
+        """Return all live handles, best first."""
+        ranked = sorted(self.records.values(), key=cmp_to_key(self._compare))
+        return [record.handle for record in ranked]
+
+    def _round(self, record: Record, accept_length: int) -> None:
+        record.runs = True
+        record.tokens += accept_length
+        record.accept_lengths.append(accept_length)
+        record.boost_left = max(record.boost_left - 1, 0)
+        if record.perceived_at is None and self._stable(record.accept_lengths):
+            record.perceived_at = len(record.accept_lengths)
+
+    def _stop(self, record: Record, now: float) -> None:
+        record.runs = False
+        if not record.boost_left:
+            record.since_s = now
+
+    def _stable(self, accept_lengths: list[int]) -> bool:
+        rounds = len(accept_lengths)
+        if rounds < self.rules.min_rounds:
+            return False
+        error = sqrt(self.rules.inflation * variance(accept_lengths) / rounds)
+        return error <= self.rules.tolerance * fmean(accept_lengths)
+
+    def _level(self, record: Record) -> int:
+        if self.rules.order == "one-scale":
+            return 0
+        attained = record.perceived_at or len(record.accept_lengths)
+        level = 0
+        demoted_at = float(self.rules.quantum)
+        while attained >= demoted_at and level + 1 < self.rules.levels:
+            level += 1
+            demoted_at += self.rules.quantum * self.rules.ratio**level
+        return level
+
+    def _rounds(self, record: Record) -> float:
+        rounds = len(record.accept_lengths)
+        if record.perceived_at is None:
+            return float(rounds - rounds % self.rules.quantum)
+        accepted = sum(accept_length - 1 for accept_length in record.accept_lengths)
+        return (record.hint - record.tokens) / (1 + accepted / rounds)
+
+    def _compare(self, a: Record, b: Record) -> int:
+        if a.boost_left and b.boost_left:
+            return _sign((a.since_s, a.arrival_s, a.handle), (b.since_s, b.arrival_s, b.handle))
+        if a.boost_left or b.boost_left:
+            return -1 if a.boost_left else 1
+        if self.rules.policy == "laps-sd":
+            if self._level(a) != self._level(b):
+                return self._level(a) - self._level(b)
+            if self._rounds(a) != self._rounds(b):
+                return -1 if self._rounds(a) < self._rounds(b) else 1
+        return _sign((a.arrival_s, a.handle), (b.arrival_s, b.handle))
+
+
+def _sign(a: tuple[float, ...], b: tuple[float, ...]) -> int:
+    return (a > b) - (a < b)

@@ -1,0 +1,177 @@
+"""The policies against hand-worked examples, and how they are asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from laps.engine.engine import Engine
+from laps.engine.selection import rank_by
+from laps.engine.types import (
+    Arrival,
+    Capacity,
+    Hints,
+    Phase,
+    Plan,
+    PolicySpec,
+    Progress,
+    Snapshot,
+)
+from laps.policies.base import PolicyError
+from laps.policies.registry import POLICIES, build_policy
+
+Parameters = dict[str, float | int | str | bool]
+
+EVEN = 3
+"""Accept length of every round in these examples, so that acceptance is stable at min_rounds."""
+
+
+def request(handle: int, rounds: int, predicted: int = 0, arrival_s: float = 0.0) -> Arrival:
+    """Return a request with `rounds` rounds of EVEN tokens each and its first token."""
+    accepted = EVEN - 1
+    return Arrival(
+        handle=handle,
+        rid=f"r{handle}",
+        arrival_s=arrival_s,
+        prompt_tokens=10,
+        max_new_tokens=10_000,
+        hints=Hints(predicted_tokens=predicted),
+        phase=Phase.PAUSED if rounds else Phase.WAITING,
+        progress=Progress(
+            output_tokens=1 + EVEN * rounds if rounds else 0,
+            rounds=rounds,
+            proposed=4 * rounds,
+            accepted=accepted * rounds,
+            accepted_sq=accepted * accepted * rounds,
+        ),
+    )
+
+
+def planned(
+    *requests: Arrival, name: Any = "laps-sd", **parameters: float | int | str | bool
+) -> list[int]:
+    snapshot = Snapshot(step=1, time_s=10.0, capacity=Capacity(2, 20), requests=requests)
+    return list(Engine(snapshot, PolicySpec(name, parameters)).plan().order)
+
+
+# Perceived from 8 rounds on; an unperceived one counts its rounds in whole quanta of 4.
+#   handle  rounds  predicted  output  what it is                      key on one scale
+#   1       0       -          0       unperceived                     0
+#   2       3       -          10      unperceived, first quantum      0
+#   3       4       -          13      unperceived, second quantum     4
+#   4       7       -          22      unperceived, second quantum     4
+#   5       8       31         25      perceived, 6 tokens left        2
+#   6       8       85         25      perceived, 60 tokens left       20
+#   7       40      136        121     perceived, 15 tokens left       5
+#   8       40      421        121     perceived, 300 tokens left      100
+EXAMPLE = (
+    request(1, 0, arrival_s=5.0),
+    request(2, 3, arrival_s=4.0),
+    request(3, 4, arrival_s=3.0),
+    request(4, 7, arrival_s=2.0),
+    request(5, 8, predicted=31),
+    request(6, 8, predicted=85),
+    request(7, 40, predicted=136),
+    request(8, 40, predicted=421),
+)
+
+
+def test_one_scale_by_hand() -> None:
+    # 2 and 1 share the first quantum: 2 arrived earlier. So did 4 before 3 in the second.
+    assert planned(*EXAMPLE, quantum=4, min_rounds=8) == [2, 1, 5, 4, 3, 7, 6, 8]
+
+
+def test_strict_by_hand() -> None:
+    # Here perceived from 6 rounds on, so that 5 to 8 are frozen at 6 rounds: in level 2, as the
+    # quanta are 2 and 4. 1 is in level 0, 2 and 3 are in level 1. 4 is perceived now: without a
+    # hint it is expected to be as long again, 22 tokens or 7.3 rounds.
+    # Level 0: 1. Level 1: 2 (key 2), 3 (key 4). Level 2: 5 (2), 7 (5), 4 (7.3), 6 (20), 8 (100).
+    parameters: Parameters = {"quantum": 2, "ratio": 2.0, "levels": 3, "min_rounds": 6}
+    assert planned(*EXAMPLE, order="strict", **parameters) == [1, 2, 3, 5, 7, 4, 6, 8]
+    # On one scale 5 has the same key as 2, and arrived earlier.
+    assert planned(*EXAMPLE, order="one-scale", **parameters) == [1, 5, 2, 3, 7, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "level"),
+    [(0, 0), (2, 0), (3, 1), (8, 1), (9, 2), (20, 2), (21, 3), (10_000, 3)],
+)
+def test_levels_have_quanta_that_grow_by_the_ratio(rounds: int, level: int) -> None:
+    # Quanta 3, 6, 12: demoted at 3, 9 and 21 rounds; the last level has no end.
+    snapshot = Snapshot(0, 0.0, Capacity(2, 4), (request(1, rounds),))
+    parameters: Parameters = {"order": "strict", "quantum": 3, "levels": 4, "min_rounds": 20_000}
+    engine = Engine(snapshot, PolicySpec("laps-sd", parameters))
+    assert engine.explain("r1").queue == f"level {level}"
+    assert [queue.name for queue in engine.queues()] == [
+        "starving",
+        "level 0",
+        "level 1",
+        "level 2",
+        "level 3",
+    ]
+
+
+def test_fcfs_by_hand() -> None:
+    assert planned(*EXAMPLE, name="fcfs") == [5, 6, 7, 8, 4, 3, 2, 1]
+
+
+def test_ties_go_by_arrival_then_handle() -> None:
+    requests = [request(3, 0, arrival_s=1.0), request(1, 0, arrival_s=2.0)]
+    assert planned(*requests, request(2, 0, arrival_s=1.0)) == [2, 3, 1]
+
+
+def test_a_plan_names_no_more_than_can_matter() -> None:
+    requests = [request(handle, 0) for handle in range(1, 100)]
+    snapshot = Snapshot(0, 0.0, Capacity(max_running=3, max_resident=7), tuple(requests))
+    plan = Engine(snapshot).plan()
+    assert plan.order == tuple(range(1, 11))
+    assert plan.horizon == 99
+
+
+def test_selection_takes_the_named_then_the_new_then_the_old() -> None:
+    rank = rank_by(Plan(seq=1, step=1, order=(7, 3, 9), horizon=10))
+    assert sorted([1, 2, 3, 7, 9, 10, 11, 12], key=rank) == [7, 3, 9, 11, 12, 1, 2, 10]
+
+
+def test_selection_without_a_plan_is_by_arrival() -> None:
+    assert sorted([4, 2, 9], key=rank_by(Plan())) == [2, 4, 9]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (PolicySpec("lottery"), "no policy 'lottery'; there are: fcfs, laps-sd"),
+        (PolicySpec("fcfs", {"quantum": 1}), "no parameter quantum; it has none"),
+        (PolicySpec("laps-sd", {"quanta": 1}), r"no parameter quanta; it has: order, quantum, .*"),
+        (PolicySpec("laps-sd", {"order": "lax"}), "order = 'lax': .*'one-scale' or 'strict'"),
+        (PolicySpec("laps-sd", {"quantum": 0}), "quantum = 0: .*greater than or equal to 1"),
+        (PolicySpec("laps-sd", {"quantum": 2.5}), "quantum = 2.5: .*integer"),
+        (PolicySpec("laps-sd", {"quantum": True}), "quantum = True: .*integer"),
+        (PolicySpec("laps-sd", {"max_wait_s": "5"}), "max_wait_s = '5': .*number"),
+        (PolicySpec("laps-sd", {"max_wait_s": float("nan")}), "max_wait_s = nan: .*finite"),
+        (PolicySpec("laps-sd", {"ratio": 0.5, "levels": 0}), "ratio = 0.5: .*; levels = 0: "),
+    ],
+)
+def test_what_does_not_exist_is_refused_with_what_does(spec: PolicySpec, message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        build_policy(spec)
+
+
+def test_whole_numbers_are_taken_for_fractions() -> None:
+    build_policy(PolicySpec("laps-sd", {"max_wait_s": 5, "ratio": 3}))
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_the_page_of_policies_has_every_parameter_with_its_default(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    section = re.split(r"^## ", page, flags=re.MULTILINE)
+    text = next(part for part in section if part.startswith(f"`{name}`"))
+    rows = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| `([^`]+)` \|", text, flags=re.MULTILINE))
+    assert rows == {
+        field.name: str(field.default)
+        for field in fields(POLICIES[name])
+        if field.default is not MISSING
+    }
