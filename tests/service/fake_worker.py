@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,3 +97,10 @@ class FakeWorker:
         ) != "plan" or message.plan.step < step:
             pass
         return self.newest
+
+    async def ended(self) -> tuple[grpc.StatusCode, str]:
+        """Read to the end of the stream and return how it ended."""
+        with contextlib.suppress(grpc.aio.AioRpcError, EOFError):
+            while True:
+                await self.receive()
+        return await self.call.code(), await self.call.details() or ""

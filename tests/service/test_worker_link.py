@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Any
 
 import grpc
@@ -29,14 +28,6 @@ async def workers_of(service: Service) -> dict[str, operator_pb2.WorkerStatus]:
 async def until_detached(service: Service, worker_id: str) -> None:
     while (await workers_of(service))[worker_id].attached:
         await asyncio.sleep(0.01)
-
-
-async def refusal(worker: FakeWorker) -> tuple[grpc.StatusCode, str]:
-    """Read to the end of the stream and return how it ended."""
-    with contextlib.suppress(grpc.aio.AioRpcError, EOFError):
-        while True:
-            await worker.receive()
-    return await worker.call.code(), await worker.call.details() or ""
 
 
 async def test_a_hello_is_answered_by_a_welcome_and_a_plan(service: Service) -> None:
@@ -108,7 +99,7 @@ async def test_a_worker_that_ends_its_stream_is_let_go_in_peace(service: Service
     async with FakeWorker(service.address) as worker:
         await worker.attach()
         await worker.call.done_writing()
-        assert (await refusal(worker))[0] is grpc.StatusCode.OK
+        assert (await worker.ended())[0] is grpc.StatusCode.OK
         await until_detached(service, "w0")
 
 
@@ -120,7 +111,7 @@ async def test_a_new_stream_replaces_the_one_before(service: Service, incarnatio
     ):
         await old.attach([arrival(1)])
         await new.attach([arrival(2)])
-        code, details = await refusal(old)
+        code, details = await old.ended()
         assert code is grpc.StatusCode.UNAVAILABLE
         assert "taken over" in details
         status = (await workers_of(service))["w0"]
@@ -228,7 +219,7 @@ async def test_a_stream_that_begins_with_nonsense_is_refused(
 ) -> None:
     async with FakeWorker(service.address) as worker:
         await worker.send(**body)
-        seen, details = await refusal(worker)
+        seen, details = await worker.ended()
     assert seen is code
     assert words in details
     assert await workers_of(service) == {}
@@ -285,7 +276,7 @@ async def test_workers_that_come_and_go_do_not_pile_up(service: Service) -> None
         async with FakeWorker(service.address, f"w{number:02}") as worker:
             await worker.attach()
             await worker.call.done_writing()
-            await refusal(worker)
+            await worker.ended()
     listed = await workers_of(service)
     assert len(listed) == 64
     assert "w69" in listed
