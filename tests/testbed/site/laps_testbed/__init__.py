@@ -1,0 +1,1 @@
+"""Lets real SGLang run on any CPU: import stubs, and a plugin that opens SGLang's own CPU gates."""

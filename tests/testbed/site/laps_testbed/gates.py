@@ -1,0 +1,103 @@
+"""SGLang plugin (`sglang.srt.plugins`): open the gates that keep speculation off a CPU.
+
+SGLang has the CPU code paths for speculative decoding since 0.5.16 but takes them only where it
+finds Intel AMX, because only then are the kernels there.  Here the kernels are `sgl_kernel` beside
+this package, and they run on any CPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+OVERLAP_ENV = "LAPS_TESTBED_OVERLAP"  # 1: keep the overlap scheduler with speculative decoding
+
+
+def activate() -> None:
+    """Called by SGLang in every process, before the server arguments are resolved."""
+    import sgl_kernel  # raises where it would shadow a real one
+
+    if not getattr(sgl_kernel, "IS_LAPS_STAND_IN", False):
+        raise RuntimeError(
+            f"the laps test bed is on PYTHONPATH but sgl_kernel comes from {sgl_kernel.__file__}; "
+            "take tests/testbed/site off PYTHONPATH to use a real sgl_kernel"
+        )
+    _choose_amx_attention()
+    if os.environ.get(OVERLAP_ENV) == "1":
+        _keep_overlap()
+
+
+def _choose_amx_attention() -> None:
+    """Keep the `intel_amx` attention backend, the one on CPU that has TARGET_VERIFY and drafting.
+
+    `cpu_has_amx_support()` itself must go on saying no: elsewhere it decides whether weights are
+    packed by operators that only a real sgl_kernel has.
+    """
+    try:
+        from sglang.srt.runtime_context import override_platform  # 0.5.20 and newer
+    except ImportError:
+        from sglang.srt.arg_groups import overrides
+
+        overrides.cpu_has_amx_support = lambda: True
+        _hook(
+            "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend.forward_extend",
+            _use_verify_seq_lens,
+            "AROUND",
+        )
+    else:
+        override_platform(has_amx=True).install()
+
+
+def _use_verify_seq_lens(
+    forward_extend: Callable[..., Any],
+    backend: Any,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    layer: Any,
+    forward_batch: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Mend 0.5.16 and 0.5.17: they compute seq_lens + num_draft_tokens for TARGET_VERIFY in
+    `extend_metadata` and then pass `forward_batch.seq_lens` to the kernel all the same."""
+    if not forward_batch.forward_mode.is_target_verify():
+        return forward_extend(backend, q, k, v, layer, forward_batch, *args, **kwargs)
+    committed, forward_batch.seq_lens = forward_batch.seq_lens, backend.extend_metadata[0]
+    try:
+        return forward_extend(backend, q, k, v, layer, forward_batch, *args, **kwargs)
+    finally:
+        forward_batch.seq_lens = committed
+
+
+def _keep_overlap() -> None:
+    """Keep the overlap scheduler: SGLang turns it off for speculation on CPU, and two things it
+    then uses have no CPU form."""
+    _hook(
+        "sglang.srt.arg_groups.speculative_hook._disable_overlap_schedule_for_cpu",
+        _leave_alone,
+        "REPLACE",
+    )
+    _hook("sglang.srt.managers.overlap_utils.gather_spec_extras", _gather_rows, "REPLACE")
+    # 0.5.17 calls it on CPU tensors, which have no streams to be recorded on.
+    torch.Tensor.record_stream = _leave_alone  # type: ignore[method-assign, assignment]
+
+
+def _leave_alone(*_: object) -> None:
+    """Stands in for what must not happen."""
+
+
+def _gather_rows(
+    indices: torch.Tensor, *buffers: torch.Tensor | None
+) -> tuple[torch.Tensor | None, ...]:
+    """`gather_spec_extras` (a Triton kernel upstream): rows `indices` of every buffer."""
+    return tuple(None if buffer is None else buffer[indices] for buffer in buffers)
+
+
+def _hook(target: str, function: Callable[..., Any], kind: str) -> None:
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    HookRegistry.register(target, function, HookType[kind])
