@@ -43,7 +43,7 @@ class FakeWorker:
         )
         self.capacity = capacity
         self.newest = Plan()
-        self._channel = grpc.aio.insecure_channel(address)
+        self._channel = grpc.aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),))
         self._call: Call | None = None
 
     async def __aenter__(self) -> FakeWorker:

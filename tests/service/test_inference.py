@@ -25,6 +25,7 @@ from laps.client import (
     WorkerUnavailableError,
 )
 from laps.service.app import Service
+from laps.service.config import load_config
 
 from service.fake_openai import FakeOpenAI
 from service.fake_worker import FakeWorker, arrival
@@ -325,3 +326,19 @@ async def test_a_request_is_shown_as_its_worker_reports_it(
     assert (await client.get_request("a")).phase is Phase.FINISHED
     with pytest.raises(NotFoundError):
         await client.get_request("b")
+
+
+async def test_a_proxy_for_the_internet_is_left_out(
+    openai: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with (
+        Service(load_config(flags={"listen": "127.0.0.1:0"})) as service,
+        FakeWorker(service.address, http_url=openai.url) as worker,
+        LapsClient(service.address) as client,
+    ):
+        await worker.attach()
+        assert (await client.generate_text("x")).text == "one two three"

@@ -8,7 +8,8 @@ from typing import Any
 import grpc
 import pytest
 from laps import wire
-from laps.engine.types import Phase, Progress, StepReport
+from laps.engine.engine import Engine
+from laps.engine.types import Phase, Plan, Progress, StepReport
 from laps.service.app import Service
 from laps.v1 import common_pb2, operator_pb2, operator_pb2_grpc, worker_pb2
 
@@ -295,3 +296,31 @@ async def test_the_share_of_fresh_rounds_follows_the_plans_named(service: Servic
         assert (await workers_of(service))["w0"].fresh_share == 1.0
         await worker.report(5, decoded=(1, 2), committed=(1, 1), drafts=4, plan_seq=0)
         assert (await workers_of(service))["w0"].fresh_share == 0.75
+
+
+async def test_an_engine_that_fails_costs_its_worker_plans_and_no_more(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, observe = Engine.plan, Engine.observe
+    failed = asyncio.Event()
+
+    def failing_plan(engine: Engine) -> Plan:
+        if engine.stats().step == 2:
+            failed.set()
+            raise ZeroDivisionError("made up")
+        return plan(engine)
+
+    def failing_observe(engine: Engine, report: StepReport) -> None:
+        if report.step == 1:
+            raise ZeroDivisionError("made up")
+        observe(engine, report)
+
+    monkeypatch.setattr(Engine, "plan", failing_plan)
+    monkeypatch.setattr(Engine, "observe", failing_observe)
+    async with FakeWorker(service.address) as worker:
+        await worker.attach()
+        for step in (1, 2):
+            report = StepReport(step, float(step), arrived=(arrival(step),))
+            await worker.send(report=wire.report_to_proto(report))
+        await failed.wait()
+        assert (await worker.report(3)).order == (2,)

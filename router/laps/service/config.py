@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped, unused-ignore]
 from laps.engine.types import PolicySpec
 from laps.policies.base import PolicyError
 from laps.policies.registry import build_policy
