@@ -50,7 +50,6 @@ COMMON_TARGETS = (
     Target(f"{SCHEDULER}.__init__", ("server_args", "port_args")),
     Target(f"{SCHEDULER}.get_new_batch_prefill", ("running_batch",)),
     Target(f"{SCHEDULER}.update_running_batch", ("batch",)),
-    Target(f"{SCHEDULER}.is_fully_idle", ("for_health_check",)),
     Target(f"{SCHEDULER}.pause_generation", ("recv_req",)),
     Target(f"{SCHEDULER}.process_input_requests", ("recv_reqs",)),
     Target(f"{SCHEDULER}.process_batch_result", ("batch", "result")),

@@ -41,7 +41,6 @@ class Hooks:
             (f"{adder}.__init__", "after", self.charge_paused),
             (f"{SCHEDULER}.update_running_batch", "around", self.decode),
             (f"{SCHEDULER}.process_batch_result", "after", self.result),
-            (f"{SCHEDULER}.is_fully_idle", "around", self.idle),
             (f"{SCHEDULER}.pause_generation", "around", self.pause_generation),
             (f"{SCHEDULER}.get_internal_state", "after", self.internal_state),
             *self._engine.hooks(
@@ -101,10 +100,6 @@ class Hooks:
     def result(self, result: None, scheduler: Any, batch: Any, outcome: Any) -> None:  # noqa: ARG002
         """Note what a batch got."""
         self.worker.took_result(batch, outcome)
-
-    def idle(self, original: Callable[..., bool], scheduler: Any, *args: Any, **kw: Any) -> bool:
-        """Paused requests hold memory: a scheduler that has some is not idle."""
-        return original(scheduler, *args, **kw) and not self.worker.paused
 
     def pause_generation(self, original: Callable[..., Any], scheduler: Any, recv_req: Any) -> Any:
         """SGLang's whole-engine pause by retraction must find every resident request."""

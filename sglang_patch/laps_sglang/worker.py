@@ -90,9 +90,8 @@ class Worker:
         scheduler = self.scheduler
         self.ledger.reconcile(scheduler.waiting_queue)
         self.paused.drop_finished()
-        if self.paused:
-            # So that a running batch of finished rows is known to be empty below.
-            drop_finished(running)
+        # A finished row takes no slot, and a batch of nothing else must be known to be empty below.
+        drop_finished(running)
         queue: list[Req] = scheduler.waiting_queue
         known = {id(req) for req in queue}
         resident = [*running.reqs, *self.paused.reqs]
@@ -109,7 +108,8 @@ class Worker:
         if out.batch_to_run is not None:
             self.ledger.admitted(out.batch_to_run.reqs)
         elif self.paused and out.running_batch.is_empty():
-            # SGLang decodes only if its running batch holds a row; `decode` sorts out which.
+            # SGLang decodes, and knows that it is not idle, only if a batch of its own holds a row.
+            # `decode` sorts out which.
             out.running_batch = self.paused.give_back(range(len(self.paused)))
             self.counters["resumes"] += len(out.running_batch.reqs)
         return out
@@ -120,7 +120,6 @@ class Worker:
         `update` is SGLang's update_running_batch: the one place where a decode is about to be
         launched, so nothing pauses for the sake of an iteration that runs a prefill.
         """
-        drop_finished(batch)
         if not batch.is_empty():
             self._swap(batch)
             self._make_room(batch)

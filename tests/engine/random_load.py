@@ -19,10 +19,11 @@ from laps_sglang.worker import Worker
 class RandomPlanner:
     """Gives a plan of random order, and moves the worker's cap, at random iterations."""
 
-    def __init__(self, worker: Worker, rng: random.Random, change: float) -> None:
+    def __init__(self, worker: Worker, rng: random.Random, change: float, most: int) -> None:
         self._worker = worker
         self._rng = rng
         self._change = change
+        self._most = most
         self._live: set[int] = set()
         self._plan = Plan()
         self.reports: list[StepReport] = []
@@ -38,8 +39,7 @@ class RandomPlanner:
             order = [handle for handle in sorted(self._live) if self._rng.random() < 0.8]
             self._rng.shuffle(order)
             self._plan = Plan(self._plan.seq + 1, 0, tuple(order), max(self._live, default=0))
-            slots = self._worker.capacity.max_resident
-            cap = self._rng.randint(1, slots)
+            cap = self._rng.randint(1, self._most)
             self._worker.capacity = dataclasses.replace(self._worker.capacity, max_running=cap)
         return self._plan
 
@@ -62,6 +62,8 @@ class Load:
     longest_prompt: int = 40
     tokens: tuple[int, int] = (5, 60)
     penalties: bool = False
+    scarce_memory: bool = False
+    """Let SGLang admit far more than the KV pool will hold, and few run at once."""
 
 
 Check = Callable[[RealLoop, list[Any]], None]
@@ -71,15 +73,17 @@ def run_random_load(setup: Setup, load: Load, every_iteration: Check | None = No
     """Run `load` and check texts, homes, aborts, reports and memory; return the worker's counters."""
     rng = random.Random(load.seed)
     loop = RealLoop(setup)
+    if load.scarce_memory:
+        loop.expect_short_answers()
     try:
-        planner = RandomPlanner(loop.worker, random.Random(load.seed + 1), load.change)
+        most = 2 if load.scarce_memory else setup.slots
+        planner = RandomPlanner(loop.worker, random.Random(load.seed + 1), load.change, most)
         loop.plan_with(planner)
         reqs: list[Any] = []
         aborted: set[str] = set()
-        aborted_paused = 0
+        aborted_paused: set[str] = set()
 
         def script(iteration: int) -> bool:
-            nonlocal aborted_paused
             if iteration % 2 and len(reqs) < load.requests:
                 prompt = [
                     rng.randrange(VOCABULARY) for _ in range(rng.randint(3, load.longest_prompt))
@@ -89,7 +93,7 @@ def run_random_load(setup: Setup, load: Load, every_iteration: Check | None = No
                     loop.submit(f"r{len(reqs):03d}", prompt, rng.randint(*load.tokens), **penal)
                 )
             if len(aborted) < load.aborts and iteration % 9 == 0:
-                aborted_paused += _abort_one(loop, reqs, aborted, rng)
+                _abort_one(loop, reqs, rng, aborted, aborted_paused)
             _one_home_each(loop)
             if every_iteration is not None:
                 every_iteration(loop, reqs)
@@ -101,32 +105,38 @@ def run_random_load(setup: Setup, load: Load, every_iteration: Check | None = No
 
         loop.run(script)
         for req in reqs:
-            if req.rid not in aborted:
+            if req.rid in aborted_paused:
+                assert type(req.finished_reason).__name__ == "FINISH_ABORT"
+            elif req.rid not in aborted:
                 _same_text(req)
         loop.check_no_leak()
         _reports_add_up(planner.reports, reqs, aborted)
         return Counter(loop.worker.counters) + Counter(
-            {"aborted": len(aborted), "aborted_paused": aborted_paused, "requests": len(reqs)}
+            {"aborted": len(aborted), "aborted_paused": len(aborted_paused), "requests": len(reqs)}
         )
     finally:
         loop.close()
 
 
 def _abort_one(
-    loop: RealLoop, reqs: list[Any], aborted: set[str], rng: random.Random
-) -> int:
-    """Abort one live request, a paused one if there is any; return 1 if it was paused."""
+    loop: RealLoop,
+    reqs: list[Any],
+    rng: random.Random,
+    aborted: set[str],
+    aborted_paused: set[str],
+) -> None:
+    """Abort one live request, a paused one if there is any, and note its id."""
     from sglang.srt.managers.io_struct import AbortReq
 
     live = [req for req in reqs if not req.finished() and req.rid not in aborted]
-    paused = {req.rid for req in loop.worker.paused.reqs}
+    paused = {req.rid for req in loop.worker.paused.reqs if not req.finished()}
     choice = [req for req in live if req.rid in paused] or live
-    if not choice:
-        return 0
-    victim = rng.choice(choice)
-    aborted.add(victim.rid)
-    loop.scheduler.abort_request(AbortReq(rid=victim.rid))
-    return int(victim.rid in paused)
+    if choice:
+        rid = rng.choice(choice).rid
+        aborted.add(rid)
+        if rid in paused:
+            aborted_paused.add(rid)
+        loop.scheduler.abort_request(AbortReq(rid=rid))
 
 
 def _one_home_each(loop: RealLoop) -> None:
@@ -141,6 +151,8 @@ def _one_home_each(loop: RealLoop) -> None:
         if not req.finished()
     ]
     assert len(homes) == len(set(homes)), "a request is in two places"
+    # Idle, SGLang would take the paused requests' KV cache for a leak.
+    assert not (loop.worker.paused and loop.scheduler.is_fully_idle())
 
 
 def _same_text(req: Any) -> None:

@@ -64,9 +64,11 @@ def test_never_more_than_the_cap_decode_and_no_round_is_empty(
         rounds = [rids for mode, rids in loop.scheduler.model_worker.batches if mode == "DECODE"]
         assert rounds
         assert all(0 < len(rids) <= 3 for rids in rounds)
-        # Work-conserving: three at a time while three are unfinished.
-        full = sum(len(rids) == 3 for rids in rounds)
-        assert full >= 0.6 * len(rounds)
+        if not overlap:
+            # Work-conserving: a round below the cap only once nobody is left to join. (The overlap
+            # loop learns of a finish one round late, with or without the plugin.)
+            first_short = next(i for i, rids in enumerate(rounds) if len(rids) < 3)
+            assert all(set(rids) <= set(rounds[first_short]) for rids in rounds[first_short:])
         loop.check_no_leak()
     finally:
         loop.close()

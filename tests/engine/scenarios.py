@@ -1,0 +1,205 @@
+"""What each hook is for, as a scenario that fails without it; run by tests and by the mutation run."""
+
+from __future__ import annotations
+
+import os
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sglang.srt.managers.io_struct import GetInternalStateReqOutput, PauseGenerationReqInput
+from sglang.srt.managers.scheduler import Scheduler
+
+from engine.fake_model import reference
+from engine.random_load import Load, run_random_load
+from engine.real_loop import HOOKS, NEWEST, RealLoop, Setup
+from laps.engine.types import Handle, Plan, StepReport
+from laps_sglang.compat import UnsupportedEngineError
+
+
+class FixedPlanner:
+    """Always gives the plan that the test put in."""
+
+    def __init__(self) -> None:
+        self.plan = Plan()
+
+    def order(self, *order: Handle) -> None:
+        """Rank `order` first, and know no other request."""
+        self.plan = Plan(self.plan.seq + 1, 0, order, max(order))
+
+    def submit(self, report: StepReport | None) -> None:
+        pass
+
+    def newest(self) -> Plan:
+        return self.plan
+
+    def describe(self) -> dict[str, object]:
+        return {"mode": "fixed"}
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def one_at_a_time(**setup: Any) -> Iterator[tuple[RealLoop, FixedPlanner]]:
+    """Run a loop in which one request decodes at a time, in the order of a FixedPlanner."""
+    loop = RealLoop(Setup(max_running=1, **setup))
+    try:
+        planner = FixedPlanner()
+        loop.plan_with(planner)
+        yield loop, planner
+    finally:
+        loop.close()
+
+
+def _finish(loop: RealLoop, reqs: Sequence[Any], each: Callable[[int], None]) -> list[str]:
+    """Run until all of `reqs` are done; return their ids in the order in which they finished."""
+    done: list[str] = []
+
+    def script(iteration: int) -> bool:
+        each(iteration)
+        done.extend(req.rid for req in reqs if req.finished() and req.rid not in done)
+        return iteration > 20 and all(r.finished() for r in reqs) and loop.scheduler.is_fully_idle()
+
+    loop.run(script)
+    loop.check_no_leak()
+    return done
+
+
+def random_pauses() -> None:
+    """Texts, homes, aborts, reports and memory under random plans."""
+    for seed in range(2):
+        run_random_load(Setup(seed=seed), Load(seed=seed, aborts=4))
+
+
+def scarce_memory() -> None:
+    """Paused requests are demoted before a running one is retracted or lost."""
+    load = Load(seed=0, requests=12, tokens=(30, 70), longest_prompt=20, scarce_memory=True)
+    assert run_random_load(Setup(slots=12, kv_tokens=230), load)["demotions"] > 0
+
+
+def plan_order_is_served() -> None:
+    """Requests finish in the plan's order, whatever the order of arrival."""
+    with one_at_a_time() as (loop, planner):
+        planner.order(4, 3, 2, 1)
+        reqs: list[Any] = []
+
+        def each(iteration: int) -> None:
+            if iteration == 1:
+                reqs.extend(loop.submit(f"r{i}", range(5), 20) for i in range(4))
+
+        assert _finish(loop, reqs, each) == ["r3", "r2", "r1", "r0"]
+
+
+def paused_requests_count_in_admission() -> None:
+    """A request is not admitted into memory that paused requests will need."""
+    with one_at_a_time(kv_tokens=300) as (loop, planner):
+        loop.scheduler.new_token_ratio_tracker = types.SimpleNamespace(
+            current=1.0, decay_step=lambda: None, reset=lambda: None
+        )
+        reqs: list[Any] = []
+        residents = []
+
+        def each(iteration: int) -> None:
+            # Each newcomer outranks those before it: two fit, the third does not.
+            if iteration % 4 == 1 and len(reqs) < 3:
+                reqs.append(loop.submit(f"r{len(reqs)}", range(10), 100))
+                planner.order(*range(len(reqs), 0, -1))
+            residents.append(len(loop.worker.paused) + len(loop.scheduler.running_batch.reqs))
+
+        _finish(loop, reqs, each)
+        assert max(residents) == 2
+
+
+def retraction_of_the_whole_engine_finds_paused_requests() -> None:
+    """SGLang's /pause_generation in mode "retract" gives all memory back, and no text changes."""
+    with one_at_a_time() as (loop, planner):
+        planner.order(3, 2, 1)
+        reqs: list[Any] = []
+        retracted = False
+
+        def each(iteration: int) -> None:
+            nonlocal retracted
+            if iteration % 4 == 1 and len(reqs) < 3:
+                reqs.append(loop.submit(f"r{len(reqs)}", range(5), 60))
+            s = loop.scheduler
+            if len(loop.worker.paused) == 2 and not retracted:
+                retracted = True
+                s.pause_generation(PauseGenerationReqInput(mode="retract"))
+                free = s.token_to_kv_pool_allocator.available_size()
+                assert free + s.tree_cache.evictable_size() == loop.setup.kv_tokens
+                s._engine_paused = False
+
+        _finish(loop, reqs, each)
+        assert retracted
+        for req in reqs:
+            assert list(req.output_ids)[:60] == reference(list(req.origin_input_ids), 60)
+
+
+def paused_requests_time_out() -> None:
+    """SGLang's limit on running time holds for paused requests too."""
+    os.environ["SGLANG_REQ_RUNNING_TIMEOUT"] = "0.2"
+    try:
+        with one_at_a_time() as (loop, planner):
+            planner.order(2, 1)
+            loop.scheduler._request_dispatcher = loop.scheduler.abort_request
+            reqs: list[Any] = []
+
+            def each(iteration: int) -> None:
+                time.sleep(0.005)
+                if iteration in (1, 11):
+                    reqs.append(loop.submit(f"r{len(reqs)}", range(5), 400))
+
+            # The older one is paused when its time is up; without the hook it would outlive the newer.
+            assert _finish(loop, reqs, each) == ["r0", "r1"]
+    finally:
+        del os.environ["SGLANG_REQ_RUNNING_TIMEOUT"]
+
+
+def server_info_shows_the_plugin() -> None:
+    """`/server_info` proves from outside that the server is patched."""
+    with one_at_a_time() as (loop, _):
+        s = loop.scheduler
+        weights = types.SimpleNamespace(weight_load_mem_usage=0.0)
+        s.tp_worker.model_runner, s.tp_worker.graph_memory_usage = weights, None
+        s.token_to_kv_pool_allocator._kvcache = types.SimpleNamespace(mem_usage=0.0)
+        vars(s).update(
+            startup_available_gpu_memory_gb=1.0, startup_time=0.0, swa_tokens_per_layer=None
+        )
+        if NEWEST:
+            output = GetInternalStateReqOutput(internal_state={})
+            s.internal_state = types.SimpleNamespace(get_internal_state=lambda _: output)
+        laps = s.get_internal_state(None).internal_state["laps"]
+        assert laps["mode"] == "fixed"
+        assert laps["max_running"] == 1
+
+
+def unsupported_servers_are_refused_before_the_model_is_loaded() -> None:
+    """The check runs before SGLang's own initialisation."""
+
+    def refuse() -> None:
+        raise UnsupportedEngineError("no")
+
+    check, HOOKS._check = HOOKS._check, refuse
+    try:
+        Scheduler.__init__(object.__new__(Scheduler), None, None)
+    except UnsupportedEngineError:
+        return
+    except Exception as error:
+        raise AssertionError("SGLang went ahead") from error
+    finally:
+        HOOKS._check = check
+
+
+SCENARIOS: tuple[Callable[[], None], ...] = (
+    unsupported_servers_are_refused_before_the_model_is_loaded,
+    server_info_shows_the_plugin,
+    plan_order_is_served,
+    paused_requests_count_in_admission,
+    retraction_of_the_whole_engine_finds_paused_requests,
+    paused_requests_time_out,
+    random_pauses,
+    scarce_memory,
+)
