@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -24,8 +23,8 @@ from rich.text import Text
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 """Exit codes."""
 
-PIPE_WIDTH = 200
-"""Columns of a table that goes into a pipe or a file."""
+MAX_WIDTH = 10_000
+"""Most columns of a table: a terminal breaks long lines better than a table its cells."""
 
 
 class Output(StrEnum):
@@ -101,28 +100,23 @@ def _named(value: Any) -> Any:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Print a table; a column is aligned as its first value is. `empty` stands for no rows."""
+    """Print a table as wide as it is, numbers right, None as a dash; `empty` without rows."""
     if not rows:
         typer.echo(empty)
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name, value in zip(columns, rows[0], strict=True):
-        numeric = isinstance(value, float | int)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    table = Table(box=None, header_style="bold", pad_edge=False, show_header=any(columns))
+    for name, *values in zip(columns, *rows, strict=True):
+        numeric = any(isinstance(value, float | int) for value in values)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(_cell, row))
-    console().print(table)
+    Console(width=MAX_WIDTH).print(table)
 
 
 def _cell(value: object) -> Text:
+    if value is None:
+        return Text("-")
     if isinstance(value, float):
         return Text(f"{value:.2f}")
     # What clients name things must not steer the terminal.
-    return Text(
-        "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))
-    )
-
-
-def console() -> Console:
-    """Return a console on standard output, wide where nobody sees its edge."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    return Text("".join(char if char.isprintable() else "\ufffd" for char in str(value)))

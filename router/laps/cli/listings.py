@@ -32,23 +32,21 @@ def workers(
             "STATE",
             "MODEL",
             "DRAFTS BY",
-            "SGLANG",
             "POLICY",
             "RUNNING",
             "PAUSED",
             "WAITING",
-            "ROUND (ms)",
-            "PREEMPTIONS",
+            "ROUND\n(ms)",
+            "PREEMPTED",
             "FINISHED",
-            "FRESH (%)",
+            "FRESH\n(%)",
         ),
         [
             (
                 worker.worker_id,
                 "attached" if worker.attached else "detached",
                 worker.model,
-                worker.algorithm or "-",
-                worker.sglang_version,
+                worker.algorithm or None,
                 worker.policy.name,
                 f"{worker.running}/{worker.max_running}",
                 worker.paused,
@@ -112,29 +110,25 @@ def requests(
             "WORKER",
             "PHASE",
             "TENANT",
-            "PROMPT (tokens)",
-            "OUTPUT (tokens)",
-            "PREDICTED (tokens)",
+            "OUTPUT\n(tokens)",
+            "PREDICTED\n(tokens)",
             "ROUNDS",
-            "ACCEPT (tokens/round)",
-            "PERCEIVED",
-            "LEFT (s)",
-            "PREEMPTIONS",
-            "AGE (s)",
+            "ACCEPTED\n(tokens/round)",
+            "LEFT\n(s)",
+            "PREEMPTED",
+            "AGE\n(s)",
         ),
         [
             (
                 request.rid,
                 request.worker_id,
                 request.phase.name.lower(),
-                request.hints.tenant or "-",
-                request.prompt_tokens,
+                request.hints.tenant or None,
                 request.output_tokens,
                 request.predicted_tokens,
                 request.rounds,
                 request.accept_length,
-                "yes" if request.perceived else "no",
-                request.remaining_s,
+                request.remaining_s or None,
                 request.preemptions,
                 request.age_s,
             )
@@ -156,20 +150,20 @@ def explain(
         print_json(explained)
         return
     request = explained.request
-    rows: list[tuple[str, object]] = [
+    rows = [
         ("request", request.rid),
         ("worker", request.worker_id),
         ("phase", request.phase.name.lower()),
         ("policy", explained.policy),
     ]
     if explained.queue:
-        rows += [("queue", explained.queue), ("rank", explained.rank)]
-        rows += [(f"key: {part.name}", part.value) for part in explained.key]
+        rows += [("queue", explained.queue), ("rank", str(explained.rank))]
+        rows += [(f"key: {part.name}", f"{part.value:,.10g}") for part in explained.key]
     rows.append(("reason", explained.reason))
     print_table(("", ""), rows, "")
 
 
-def _first(rids: tuple[str, ...], most: int = 8) -> str:
+def _first(rids: tuple[str, ...], most: int = 3) -> str:
     """Return the ids of a queue in one line."""
     more = f" and {len(rids) - most} more" if len(rids) > most else ""
     return " ".join(rids[:most]) + more
