@@ -24,9 +24,11 @@ def policy(
     """Show the policy of each worker, or order all workers by another one."""
     if name is None and parameters:
         raise typer.BadParameter("say which policy the parameters are for", param_hint="NAME")
+    nobody = "no worker is attached yet"
     with connected(endpoint) as client:
         if name is not None:
             client.set_policy(PolicySpec(name, parse_parameters(parameters)))
+            nobody = f"set to {name}; {nobody}"
         workers = client.list_workers()
     print_table(
         ("WORKER", "POLICY", "PARAMETERS"),
@@ -34,5 +36,5 @@ def policy(
             (worker.worker_id, worker.policy.name, json.dumps(dict(worker.policy.parameters)))
             for worker in workers
         ],
-        "no worker is attached yet",
+        nobody,
     )
