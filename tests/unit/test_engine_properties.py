@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
 from typing import Any
 
 import pytest
@@ -188,68 +187,6 @@ def test_fcfs_preempts_after_a_demotion_only_for_an_older_request() -> None:
     assert engine.status(young).phase is Phase.WAITING
     assert engine.stats().preemptions == 0
     assert engine.status(old).preemptions == 0
-
-
-@given(
-    cap=st.integers(1, 4),
-    victims=st.integers(1, 9),
-    boost_rounds=st.integers(1, 5),
-    max_wait_s=st.sampled_from([0.1, 0.3, 1.0]),
-    order=st.sampled_from(["one-scale", "strict"]),
-    burst=st.integers(0, 3),
-)
-@settings(deadline=None, max_examples=40)
-def test_starvation_bound_under_adversarial_arrivals(
-    cap: int, victims: int, boost_rounds: int, max_wait_s: float, order: str, burst: int
-) -> None:
-    """A stream of new requests, each of which would go first, cannot hold a starving one back.
-
-    From the report that makes a request starving with m starving ones before it, it runs after at
-    most ceil(m / cap) * boost_rounds further rounds.
-    """
-    worker = FakeWorker(Capacity(cap, 2 * cap + victims))
-    parameters: dict[str, float | int | str | bool] = {
-        "order": order,
-        "max_wait_s": max_wait_s,
-        "boost_rounds": boost_rounds,
-        "min_rounds": 2,
-        "quantum": 4,
-    }
-    engine = Engine(worker.snapshot(), PolicySpec("laps-sd", parameters))
-    long = {f"r{worker.submit(length=1500, limit=2000)}" for _ in range(victims)}
-    due: dict[str, int] = {}
-    starved: set[str] = set()
-    for step in range(int(max_wait_s / 0.02) + 3 * victims * boost_rounds + 40):
-        for _ in range(cap + burst):
-            worker.submit(length=3, hint=3)
-        report = worker.run(engine.plan())
-        ran = {f"r{handle}" for handle in report.decoded}
-        for rid in ran:
-            due.pop(rid, None)
-        assert all(step < latest for latest in due.values()), "a starving request ran too late"
-        engine.observe(report)
-        starving = engine.queues()[0]
-        assert starving.name == "starving"
-        for m, rid in enumerate(starving.rids):
-            if rid not in due and rid not in ran:
-                due[rid] = step + 1 + ceil(m / cap) * boost_rounds
-        starved.update(long & set(starving.rids))
-    assert starved, "the arrivals were meant to starve the long requests"
-
-
-def test_without_the_bound_the_same_arrivals_starve_a_request() -> None:
-    worker = FakeWorker(Capacity(max_running=2, max_resident=8))
-    engine = Engine(worker.snapshot(), PolicySpec("laps-sd", {"max_wait_s": 0.0}))
-    victim = worker.submit(length=1500)
-    for _ in range(20):
-        engine.observe(worker.run(engine.plan()))
-    for _ in range(500):
-        for _ in range(2):
-            worker.submit(length=3, hint=3)
-        engine.observe(worker.run(engine.plan()))
-    # The plan of the first burst was made before it came.
-    assert engine.status(victim).rounds == 21
-    assert engine.status(victim).phase is Phase.PAUSED
 
 
 @pytest.mark.parametrize("order", ["one-scale", "strict", "fcfs"])

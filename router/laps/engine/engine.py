@@ -31,14 +31,13 @@ from laps.engine.views import (
     KeyPart,
     QueueView,
     RequestStatus,
+    queue_of,
     reason,
     status_of,
 )
 from laps.policies.registry import build_policy
 
 DEFAULT_POLICY = PolicySpec()
-STARVING = "starving"
-"""Name of the queue that is served before those of the policy."""
 
 _handle = attrgetter("handle")
 
@@ -162,20 +161,10 @@ class Engine:
 
     def queues(self) -> list[QueueView]:
         """Return the queues in the order in which they are served, that of the starving first."""
-        names = (STARVING, *self._policy.queues)
-        members: list[list[Request]] = [[] for _ in names]
+        members: list[list[Request]] = [[] for _ in self._ordering.queues]
         for request in self._ordering:
             members[self._ordering.queue(request)].append(request)
-        return [
-            QueueView(
-                name=name,
-                rids=tuple(request.rid for request in queue),
-                running=sum(request.phase is Phase.RUNNING for request in queue),
-                paused=sum(request.phase is Phase.PAUSED for request in queue),
-                waiting=sum(request.phase is Phase.WAITING for request in queue),
-            )
-            for name, queue in zip(names, members, strict=True)
-        ]
+        return list(map(queue_of, self._ordering.queues, members))
 
     def explain(self, rid: str) -> Explanation:
         """Return why a request runs or waits, or raise UnknownRequestError."""
@@ -185,10 +174,8 @@ class Engine:
         queue = ""
         key: tuple[KeyPart, ...] = ()
         if alive:
-            queue = (STARVING, *self._policy.queues)[self._ordering.queue(request)]
-            starving = ("resting since_s", "arrival_s", "handle")
-            names = ("queue", *(starving if request.boost_left else self._policy.key_parts))
-            key = tuple(map(KeyPart, names, request.rank_key))
+            queue = self._ordering.queues[self._ordering.queue(request)]
+            key = tuple(map(KeyPart, self._ordering.key_parts(request), request.rank_key))
         return Explanation(
             status=self._status(request),
             policy=self._policy.name,

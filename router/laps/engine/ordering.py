@@ -33,6 +33,9 @@ from sortedcontainers import SortedKeyList
 REFRESH = 8
 """Resting requests whose prediction is renewed for each report, where it is out of date."""
 
+STARVING = "starving"
+"""Name of the queue that is served before those of the policy."""
+
 _rank_key = attrgetter("rank_key")
 
 
@@ -42,6 +45,8 @@ class Ordering:
     def __init__(self, policy: Policy, predictor: LengthPredictor, plan_size: int) -> None:
         self.running: dict[Handle, Request] = {}
         """The requests of the newest verify round."""
+        self.queues = (STARVING, *policy.queues)
+        """Names of the queues, in the order in which they are served."""
         self._policy = policy
         self._predictor = predictor
         self._plan_size = plan_size
@@ -123,8 +128,14 @@ class Ordering:
         return iter(self.first(len(self)))
 
     def queue(self, request: Request) -> int:
-        """Return the request's queue: 0 is that of the starving, k + 1 the policy's queue k."""
+        """Return the index of the request's queue in `queues`."""
         return 0 if request.boost_left else self._policy.queue(request) + 1
+
+    def key_parts(self, request: Request) -> tuple[str, ...]:
+        """Return the names of the parts of the request's `rank_key`."""
+        if request.boost_left:
+            return ("queue", "resting since_s", "arrival_s", "handle")
+        return ("queue", *self._policy.key_parts)
 
     def renew(self, request: Request) -> None:
         """Write a running request's prediction and key as they are now."""

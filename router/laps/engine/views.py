@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from laps.engine.table import Request
 from laps.engine.timing import remaining_rounds, remaining_s
@@ -105,16 +108,29 @@ def status_of(request: Request, now_s: float, round_s: float) -> RequestStatus:
     )
 
 
+def queue_of(name: str, requests: Sequence[Request]) -> QueueView:
+    """Return the view of a queue whose requests are `requests`, best first."""
+    phases = Counter(request.phase for request in requests)
+    return QueueView(
+        name=name,
+        rids=tuple(request.rid for request in requests),
+        running=phases[Phase.RUNNING],
+        paused=phases[Phase.PAUSED],
+        waiting=phases[Phase.WAITING],
+    )
+
+
 def reason(
     request: Request, rank: int, rule: str, capacity: Capacity, now_s: float, round_s: float
 ) -> str:
     """Return one sentence for operators: why the request runs, or what it waits for."""
     if request.phase >= Phase.FINISHED:
         how = "finished" if request.phase is Phase.FINISHED else "was aborted"
-        return f"left: {how} after {request.output_tokens} tokens in {request.rounds} rounds"
+        tokens, rounds = _count(request.output_tokens, "token"), _count(request.rounds, "round")
+        return f"left: {how} after {tokens} in {rounds}"
     slots = capacity.max_running
     place = f"place {rank + 1} of {slots}"
-    before = f"{rank} requests go first ({rule}) and {slots} run at a time"
+    before = f"{_count(rank, 'request')} go{'es' * (rank == 1)} first, {slots} at a time ({rule})"
     chosen = rank < slots
     if request.phase is Phase.RUNNING:
         what = f"runs: {place}" if chosen else f"runs until the worker takes the new plan: {before}"
@@ -128,7 +144,7 @@ def reason(
     if request.boost_left:
         parts.append(
             f"starving: had not run for {_since(request, now_s)}, "
-            f"goes before all queues for {request.boost_left} more rounds"
+            f"goes before all queues for {_count(request.boost_left, 'more round')}"
         )
     parts.append(_service(request, round_s))
     return "; ".join(parts)
@@ -136,10 +152,14 @@ def reason(
 
 def _service(request: Request, round_s: float) -> str:
     if not request.perceived_at:
-        return f"unperceived, {request.rounds} rounds got"
+        return f"unperceived, {_count(request.rounds, 'round')} got"
     rounds = _rounds_left(request)
     seconds = f" ({remaining_s(rounds, round_s):.1f} s)" if round_s else ""
-    return f"perceived, about {rounds:.0f} rounds{seconds} left"
+    return f"perceived, about {_count(ceil(rounds), 'round')}{seconds} left"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _since(request: Request, now_s: float) -> str:

@@ -23,7 +23,7 @@ class Fcfs:
     name: ClassVar[str] = "fcfs"
     queues: ClassVar[tuple[str, ...]] = ("arrival",)
     key_parts: ClassVar[tuple[str, ...]] = ("arrival_s", "handle")
-    rule: ClassVar[str] = "earlier arrival"
+    rule: ClassVar[str] = "earliest arrival first"
     stability: ClassVar[StabilityTest] = StabilityTest()
     max_wait_s: ClassVar[float] = 0.0
     boost_rounds: ClassVar[int] = 0

@@ -21,7 +21,7 @@ class LapsSd:
 
     name: ClassVar[str] = "laps-sd"
     key_parts: ClassVar[tuple[str, ...]] = ("rounds", "arrival_s", "handle")
-    rule: ClassVar[str] = "fewer rounds got (unperceived) or left (perceived)"
+    rule: ClassVar[str] = "fewest rounds got, or left if perceived, first"
 
     order: Literal["one-scale", "strict"] = "one-scale"
     """`one-scale`: all requests in one order. `strict`: queues by attained service come first."""
