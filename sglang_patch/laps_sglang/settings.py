@@ -13,10 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from laps.engine.types import PolicySpec
+
 ENDPOINT = "SGLANG_LAPS_ENDPOINT"
 EMBEDDED = "SGLANG_LAPS_EMBEDDED"
 MAX_RUNNING = "SGLANG_LAPS_MAX_RUNNING"
 POLICY = "SGLANG_LAPS_POLICY"
+
+DEFAULT_POLICY = PolicySpec().name
 
 
 class SettingsError(ValueError):
@@ -31,7 +35,7 @@ class Settings:
     """host:port of the service; None in embedded mode."""
     max_running: int | None = None
     """Most requests in one verify round; None for SGLang's own cap, `--max-running-requests`."""
-    policy: str = "laps-sd"
+    policy: str = DEFAULT_POLICY
     """Policy of the embedded engine until a service says otherwise."""
 
 
@@ -49,7 +53,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings | Non
     return Settings(
         endpoint=endpoint,
         max_running=None if max_running is None else int(max_running),
-        policy=environment.get(POLICY) or Settings.policy,
+        policy=environment.get(POLICY) or DEFAULT_POLICY,
     )
 
 
@@ -94,5 +98,5 @@ def add_flags(result: None, parser: argparse.ArgumentParser) -> None:  # noqa: A
         "--laps-policy",
         POLICY,
         metavar="NAME",
-        help="policy of the embedded engine: laps-sd (default) or fcfs",
+        help=f"policy of the embedded engine (default: {DEFAULT_POLICY})",
     )
