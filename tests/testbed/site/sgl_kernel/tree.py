@@ -6,7 +6,6 @@ always before its children.  It is linked by `retrive_next_token` (first child) 
 spelling is SGLang's).  Semantics: sgl-kernel/csrc/speculative/eagle_utils.cu.
 """
 
-# ruff: noqa: ARG001 - the signatures are the operators'
 from __future__ import annotations
 
 import torch
