@@ -3,9 +3,10 @@
 The way of the data, once per scheduler iteration:
 
     SGLang result -> ledger (StepReport) -> planner (service or embedded engine) -> Plan
-                  -> every rank (with SGLang's own broadcast) -> worker: who is admitted, who pauses
+        -> every rank (with SGLang's own broadcast) -> worker: who is admitted, who pauses
 
-One module a concern: `plugin` (entry point), `flags`, `hooks` (where SGLang is tapped), `compat` (all
-that depends on a SGLang version), `modes` (what is refused), `worker` (applies plans), `surgery` and
-`paused` (rows between batches), `ledger` (what happened), `planner` and `link` (who decides).
+One module a concern: `plugin` (entry point), `settings` (flags), `hooks` (where SGLang is tapped),
+`compat` (all that depends on a version of SGLang), `modes` (what is refused), `worker` (applies
+plans), `surgery` and `paused` (rows between batches), `ledger` (what happened), `hints` (what
+clients say), `planner` and `link` (who decides).
 """

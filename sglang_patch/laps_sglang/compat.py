@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 SUPPORTED = ("0.5.17", "0.5.23")
 """Versions that the test suite runs against."""
 
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
-CHECKER = (
-    "sglang.srt.managers.scheduler_components.invariant_checker.SchedulerInvariantChecker"
-)
+CHECKER = "sglang.srt.managers.scheduler_components.invariant_checker.SchedulerInvariantChecker"
 RECEIVER = "sglang.srt.managers.scheduler_components.request_receiver.SchedulerRequestReceiver"
 
 
@@ -69,26 +68,33 @@ COMMON_TARGETS = (
 )
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """What differs between the supported versions of SGLang."""
 
-    targets: tuple[Target, ...]
+    targets: ClassVar[tuple[Target, ...]]
+    """What this version must have; checked at start."""
 
+    @abstractmethod
     def hooks(self, paused: Callable[[], Sequence[Any]], batch: Callable[[], Any]) -> Hooks:
         """Return the hooks by which SGLang finds paused requests where it walks its batches."""
 
+    @abstractmethod
     def release_to_cache(self, req: Any, tree_cache: Any) -> None:
         """Give up a request's KV cache and slot, its tokens kept in the radix cache."""
 
+    @abstractmethod
     def charge(self, adder: Any, tokens: float) -> None:
         """Take `tokens` off a PrefillAdder's budget."""
 
+    @abstractmethod
     def dp_rank(self, scheduler: Any) -> int:
         """Return which data-parallel replica this scheduler is; 0 where there is only one."""
 
+    @abstractmethod
     def is_entry_rank(self, scheduler: Any) -> bool:
         """Return whether this rank receives requests and broadcasts them to the others."""
 
+    @abstractmethod
     def finishing(self, scheduler: Any, batch: Any) -> Iterable[Any]:
         """Return requests of `batch` that the result in flight finishes by length.
 
@@ -100,7 +106,7 @@ Hooks = Sequence[tuple[str, str, Callable[..., Any]]]
 """(target, "around" or "after", function), as `HookRegistry.register` takes them."""
 
 
-class Sglang0517:
+class Sglang0517(Engine):
     """SGLang 0.5.17."""
 
     targets = (
@@ -155,11 +161,11 @@ class Sglang0517:
         ranks = scheduler.ps
         return not (ranks.pp_rank or ranks.attn_tp_rank or ranks.attn_cp_rank)
 
-    def finishing(self, scheduler: Any, batch: Any) -> Iterable[Any]:  # noqa: ARG002
+    def finishing(self, scheduler: Any, batch: Any) -> Iterable[Any]:
         return ()
 
 
-class Sglang0523:
+class Sglang0523(Engine):
     """SGLang 0.5.23."""
 
     targets = (
@@ -171,10 +177,10 @@ class Sglang0523:
     )
 
     def hooks(self, paused: Callable[[], Sequence[Any]], batch: Callable[[], Any]) -> Hooks:
-        def inflight_batches(batches: list[Any], scheduler: Any) -> list[Any]:  # noqa: ARG001
+        def inflight_batches(batches: list[Any], scheduler: Any) -> list[Any]:
             return [*batches, batch()]
 
-        def owning_rows(reqs: list[Any], checker: Any) -> list[Any]:  # noqa: ARG001
+        def owning_rows(reqs: list[Any], checker: Any) -> list[Any]:
             known = {id(req) for req in reqs}
             return reqs + [r for r in paused() if r.kv.holds_kv and id(r) not in known]
 
@@ -191,12 +197,12 @@ class Sglang0523:
     def charge(self, adder: Any, tokens: float) -> None:
         adder.memory_budget.total_offset += tokens
 
-    def dp_rank(self, scheduler: Any) -> int:  # noqa: ARG002
+    def dp_rank(self, scheduler: Any) -> int:
         from sglang.srt.runtime_context import get_parallel
 
         return get_parallel().dp_rank or 0
 
-    def is_entry_rank(self, scheduler: Any) -> bool:  # noqa: ARG002
+    def is_entry_rank(self, scheduler: Any) -> bool:
         from sglang.srt.runtime_context import get_parallel
 
         ranks = get_parallel()
@@ -205,6 +211,13 @@ class Sglang0523:
     def finishing(self, scheduler: Any, batch: Any) -> Iterable[Any]:
         found: Iterable[Any] = scheduler._reqs_finishing_inflight(batch)
         return found
+
+
+def unapplied(targets: Iterable[str]) -> list[str]:
+    """Return those of `targets` that SGLang's HookRegistry has not patched (it only logs why)."""
+    from sglang.srt.plugins.hook_registry import HookRegistry
+
+    return [target for target in targets if target not in HookRegistry._patched]
 
 
 def resolved_settings() -> dict[str, Any]:

@@ -43,13 +43,11 @@ class Hooks:
             (f"{SCHEDULER}.process_batch_result", "after", self.result),
             (f"{SCHEDULER}.pause_generation", "around", self.pause_generation),
             (f"{SCHEDULER}.get_internal_state", "after", self.internal_state),
-            *self._engine.hooks(
-                lambda: self.worker.paused.reqs, lambda: self.worker.paused.batch
-            ),
+            *self._engine.hooks(lambda: self.worker.paused.reqs, lambda: self.worker.paused.batch),
         )
 
     def build(self, original: Callable[..., None], scheduler: Any, *args: Any, **kw: Any) -> None:
-        """Refuse what we cannot schedule before the model is loaded; else take the scheduler over."""
+        """Refuse what we cannot schedule before the model is loaded; else take it over."""
         self._check()
         original(scheduler, *args, **kw)
         self.adopt(scheduler)
@@ -59,7 +57,7 @@ class Hooks:
         self._worker = self._attach(scheduler)
         return self._worker
 
-    def pull(self, reqs: list[Any] | None, receiver: Any) -> list[Any] | None:  # noqa: ARG002
+    def pull(self, reqs: list[Any] | None, receiver: Any) -> list[Any] | None:
         """Let a new plan ride on the requests that the entry rank broadcasts to the others."""
         if reqs is None or (plan := self.worker.next_plan()) is None:
             return reqs
@@ -88,7 +86,7 @@ class Hooks:
         """Offer SGLang the waiting requests that deserve a slot."""
         return self.worker.admit(lambda running: original(scheduler, running), running_batch)
 
-    def charge_paused(self, result: None, adder: Any, *args: Any, **kw: Any) -> None:  # noqa: ARG002
+    def charge_paused(self, result: None, adder: Any, *args: Any, **kw: Any) -> None:
         """Count what paused requests will still allocate in the admission budget."""
         for req in self.worker.paused.reqs:
             self._engine.charge(adder, adder._get_running_request_total_token_offset(req))
@@ -97,7 +95,7 @@ class Hooks:
         """Pause and resume, then let SGLang prepare the round."""
         return self.worker.decode(lambda rows: original(scheduler, rows), batch)
 
-    def result(self, result: None, scheduler: Any, batch: Any, outcome: Any) -> None:  # noqa: ARG002
+    def result(self, result: None, scheduler: Any, batch: Any, outcome: Any) -> None:
         """Note what a batch got."""
         self.worker.took_result(batch, outcome)
 
@@ -107,7 +105,7 @@ class Hooks:
             self.worker.resume_all()
         return original(scheduler, recv_req)
 
-    def internal_state(self, output: Any, scheduler: Any, recv_req: Any) -> Any:  # noqa: ARG002
+    def internal_state(self, output: Any, scheduler: Any, recv_req: Any) -> Any:
         """Show in `/server_info` that this worker is patched, and what it does."""
         output.internal_state["laps"] = self.worker.describe()
         return output

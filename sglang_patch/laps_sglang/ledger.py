@@ -20,7 +20,7 @@ Req = Any
 """A `sglang.srt.managers.schedule_batch.Req`."""
 
 HEALTH_CHECK = "HEALTH_CHECK"
-"""Prefix of SGLang's own health probes (sglang/srt/constants.py): they always run, and are no load."""
+"""Prefix of SGLang's own health probes (sglang/srt/constants.py): they always run, as no load."""
 
 
 @dataclass(slots=True)
@@ -121,8 +121,9 @@ class Ledger:
         """Note the result of a verify round.
 
         `accepted` are the accepted drafts of each request, bonus not counted; `drafts` the draft
-        tokens offered to each; `round_s` the round's wall time in seconds, 0 if not known. Rows that
-        had left before the result came (the overlap loop runs one round too many) are passed over.
+        tokens offered to each; `round_s` the round's wall time in seconds, 0 if not known. Rows
+        that had left before the result came are passed over: the overlap loop runs them one round
+        too many.
         """
         self._drafts = drafts
         self._round_s = round_s

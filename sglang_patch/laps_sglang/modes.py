@@ -1,6 +1,6 @@
 """Ways to run SGLang that the plugin refuses, each with the reason.
 
-Refused at start, before the model is loaded, because a scheduler that is half right is worse than none.
+Refused at start, before the model is loaded: a scheduler that is half right is worse than none.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class PausedBatch:
         return self._batch is not None
 
     def drop_finished(self) -> None:
-        """Forget requests that finished after they were paused; SGLang has released them already."""
+        """Forget requests that finished after they were paused; SGLang has released them."""
         if self._batch is not None and any(req.finished() for req in self._batch.reqs):
             self._batch.filter_batch()
             self._settle()

@@ -17,7 +17,7 @@ SnapshotSource = Callable[[], Snapshot]
 
 
 class Planner(Protocol):
-    """Takes reports, gives plans; never blocks. Lives in the scheduler's thread of the entry rank."""
+    """Takes reports, gives plans, never blocks; in the scheduler's thread of the entry rank."""
 
     def submit(self, report: StepReport | None) -> None:
         """Take the newest report; called at every iteration, with None if nothing happened."""

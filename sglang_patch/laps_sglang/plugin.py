@@ -1,7 +1,7 @@
 """Entry point (group `sglang.srt.plugins`): off unless asked for, and never half on.
 
-SGLang calls `activate` in every process that loads plugins, and only logs what it raises. So what must
-stop a server raises SystemExit, before there is a model.
+SGLang calls `activate` in every process that loads plugins, and only logs what it raises. So what
+must stop a server raises SystemExit, before there is a model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from typing import Any
 from laps import wire
 from laps.engine.types import PolicySpec
 from laps.policies.registry import build_policy
-from laps_sglang.compat import Engine, UnsupportedEngineError, installed_engine, resolved_settings
+from laps_sglang.compat import (
+    Engine,
+    UnsupportedEngineError,
+    installed_engine,
+    resolved_settings,
+    unapplied,
+)
 from laps_sglang.hooks import Hooks
 from laps_sglang.link import ServiceLink
 from laps_sglang.modes import refuse_unsupported
@@ -53,8 +59,7 @@ def install(settings: Settings, engine: Engine) -> Hooks:
     build_policy(policy)  # Refuses an unknown name now rather than at the first request.
 
     def check() -> None:
-        unhooked = [target for target, _, _ in hooks.table() if target not in HookRegistry._patched]
-        if unhooked:
+        if unhooked := unapplied(target for target, _, _ in hooks.table()):
             raise UnsupportedEngineError(f"SGLang did not apply the hooks on {', '.join(unhooked)}")
         refuse_unsupported(resolved_settings(), settings.max_running)
 

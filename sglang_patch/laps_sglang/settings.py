@@ -1,8 +1,9 @@
 """The plugin's settings: SGLang flags on the command line, environment from there on.
 
-SGLang's `ServerArgs` keeps only its own fields, and the scheduler processes are spawned, so a flag is
-carried to them by the environment. The names begin with SGLANG_LAPS_ and are distinct from the `laps`
-command's, so that pointing the command at a service never patches a server started in the same shell.
+SGLang's `ServerArgs` keeps only its own fields, and the scheduler processes are spawned, so a flag
+is carried to them by the environment. The names begin with SGLANG_LAPS_ and are distinct from the
+`laps` command's, so that pointing the command at a service never patches a server that is started
+in the same shell.
 """
 
 from __future__ import annotations
@@ -62,15 +63,15 @@ class _Export(argparse.Action):
 
     def __call__(
         self,
-        parser: argparse.ArgumentParser,  # noqa: ARG002
-        namespace: argparse.Namespace,  # noqa: ARG002
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
         values: str | Sequence[Any] | None,
-        option_string: str | None = None,  # noqa: ARG002
+        option_string: str | None = None,
     ) -> None:
         os.environ[str(self.const)] = "1" if self.nargs == 0 else str(values)
 
 
-def add_flags(result: None, parser: argparse.ArgumentParser) -> None:  # noqa: ARG001
+def add_flags(result: None, parser: argparse.ArgumentParser) -> None:
     """AFTER hook on `ServerArgs.add_cli_args`: the plugin's flags, in a group of their own."""
     group = parser.add_argument_group("sglang-laps")
 

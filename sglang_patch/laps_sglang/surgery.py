@@ -1,8 +1,9 @@
 """Moving rows between two ScheduleBatches (sglang/srt/managers/schedule_batch.py).
 
-`ScheduleBatch.filter_batch` and `merge_batch` rebind every per-row field and never write into a tensor
-in place, so a shallow clone may share tensors with its origin. Three nested objects are mutated in
-place and must be the clone's own: the speculative state, the sampling info, and its penalizers.
+`ScheduleBatch.filter_batch` and `merge_batch` rebind every per-row field and never write into a
+tensor in place, so a shallow clone may share tensors with its origin. Three nested objects are
+mutated in place and must be the clone's own: the speculative state, the sampling info, and its
+penalizers.
 
 In the overlap loop what a speculative request carries from round to round (next token, sequence
 length, draft state) lives in SGLang's FutureMap under its pool index. A paused request keeps that

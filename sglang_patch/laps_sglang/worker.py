@@ -134,7 +134,7 @@ class Worker:
     def _swap(self, batch: Batch) -> None:
         if not self.paused and len(batch.reqs) <= self.capacity.max_running:
             return
-        # Rows that the result in flight will finish leave this round by themselves: no slot for them.
+        # Rows that the result in flight will finish leave this round by themselves.
         leaving = {id(req) for req in self.engine.finishing(self.scheduler, batch)}
         active = [row for row, req in enumerate(batch.reqs) if id(req) not in leaving]
         best = self._best([*(batch.reqs[row] for row in active), *self.paused.reqs])

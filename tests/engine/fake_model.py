@@ -1,9 +1,10 @@
 """A fake model worker with EAGLE-v2 semantics that checks every KV slot it is given.
 
-It stands where the model would run: everything around it (batches, allocators, radix cache, FutureMap,
-result processing) is SGLang's own. Its "KV cache" stores token ids, its next token is a hash of the
-whole prefix, and it reads the prefix back through SGLang's page table: one slot given away too early or
-one row out of place, and either an assertion fails or the text differs from `reference`.
+It stands where the model would run: everything around it (batches, allocators, radix cache,
+FutureMap, result processing) is SGLang's own. Its "KV cache" stores token ids, its next token is a
+hash of the whole prefix, and it reads the prefix back through SGLang's page table: one slot given
+away too early or one row out of place, and either an assertion fails or the text differs from
+`reference`.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ Check = Callable[[RealLoop, list[Any]], None]
 
 
 def run_random_load(setup: Setup, load: Load, every_iteration: Check | None = None) -> Counter[str]:
-    """Run `load` and check texts, homes, aborts, reports and memory; return the worker's counters."""
+    """Run `load`; check texts, homes, aborts, reports and memory; return the worker's counters."""
     rng = random.Random(load.seed)
     loop = RealLoop(setup)
     if load.scarce_memory:

@@ -1,9 +1,9 @@
 """SGLang's real scheduler loops over a fake model: no process, no GPU, no weights.
 
 `Scheduler.__init__` loads a model and opens sockets, so the scheduler is built without it and given
-the attributes that its loops read; the request receiver, batches, allocators, radix cache, FutureMap,
-result processor and leak checks are SGLang's own, and so are the loops. The plugin's hooks are applied
-through SGLang's own registry.
+the attributes that its loops read; the request receiver, batches, allocators, radix cache,
+FutureMap, result processor and leak checks are SGLang's own, and so are the loops. The plugin's
+hooks are applied through SGLang's own registry.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Setup:
     chunk: int = 64
 
 
-# --- what SGLang would do on a GPU -----------------------------------------------------------------
+# --- what SGLang would do on a GPU ---------------------------------------------------------------
 
 
 def _assign_slots(
@@ -131,7 +131,7 @@ _replace_gpu_parts()
 HOOKS = _apply_hooks()
 
 
-# --- the scheduler ---------------------------------------------------------------------------------
+# --- the scheduler -------------------------------------------------------------------------------
 
 
 class _Tokenizer:
@@ -143,7 +143,7 @@ class _Tokenizer:
         self.limit = 0
         self.stop: Callable[[], None] = lambda: None
 
-    def recv_pyobj(self, flags: int = 0) -> Any:  # noqa: ARG002
+    def recv_pyobj(self, flags: int = 0) -> Any:
         self.iteration += 1
         assert self.iteration <= self.limit, "the loop does not come to an end"
         if self.script(self.iteration):
@@ -152,7 +152,7 @@ class _Tokenizer:
 
 
 class _NoSocket:
-    def recv_pyobj(self, flags: int = 0) -> Any:  # noqa: ARG002
+    def recv_pyobj(self, flags: int = 0) -> Any:
         raise zmq.ZMQError
 
 
@@ -210,9 +210,7 @@ class RealLoop:
         """Queue a request for `tokens` greedy tokens after `prompt`, and return SGLang's Req."""
         params = SamplingParams(max_new_tokens=tokens, temperature=0, **sampling)
         params.normalize(None)
-        req = Req(
-            rid, "", array("q", prompt), params, eos_token_ids=set(), vocab_size=VOCABULARY
-        )
+        req = Req(rid, "", array("q", prompt), params, eos_token_ids=set(), vocab_size=VOCABULARY)
         req.tokenizer = types.SimpleNamespace(additional_stop_token_ids=None, eos_token_id=None)
         self.scheduler._add_request_to_queue(req)
         return req
@@ -262,9 +260,7 @@ class RealLoop:
             self_opened_think_start_ids=None,
             context_len=512,
         )
-        s.model_worker = s.tp_worker = FakeModel(
-            s, setup.kv_tokens, setup.speculative, setup.seed
-        )
+        s.model_worker = s.tp_worker = FakeModel(s, setup.kv_tokens, setup.speculative, setup.seed)
         s.draft_worker = s.model_worker if setup.speculative else None
         vars(s).update(
             fixed_state(setup.slots, setup.kv_tokens, setup.chunk, page_size, setup.overlap)

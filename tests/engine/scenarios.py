@@ -1,4 +1,4 @@
-"""What each hook is for, as a scenario that fails without it; run by tests and by the mutation run."""
+"""What each hook is for, as a scenario that fails without it (see test_hooks.py)."""
 
 from __future__ import annotations
 
@@ -152,7 +152,8 @@ def paused_requests_time_out() -> None:
                 if iteration in (1, 11):
                     reqs.append(loop.submit(f"r{len(reqs)}", range(5), 400))
 
-            # The older one is paused when its time is up; without the hook it would outlive the newer.
+            # The older one is paused when its time is up; without the hook it would outlive the
+            # newer one.
             assert _finish(loop, reqs, each) == ["r0", "r1"]
     finally:
         del os.environ["SGLANG_REQ_RUNNING_TIMEOUT"]

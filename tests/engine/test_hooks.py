@@ -1,4 +1,4 @@
-"""Every hook does what it is for; and (the mutation run) without any one of them a scenario fails."""
+"""Every hook does what it is for, and without any one of them a scenario fails."""
 
 from __future__ import annotations
 
