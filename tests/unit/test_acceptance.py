@@ -7,6 +7,7 @@ from statistics import fmean, variance
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from laps.engine.acceptance import AcceptanceTracker, StabilityTest
 from laps.engine.types import Progress
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from laps.engine.engine import Engine
 from laps.engine.predictor import ConditionalMean
 from laps.engine.types import (
@@ -102,7 +103,7 @@ def test_only_finished_lengths_are_learnt_and_a_predictor_is_handed_on() -> None
 
 
 def test_predictions_of_resting_requests_follow_what_finishes() -> None:
-    """Eight of them a report: 20 paused requests are up to date after three reports."""
+    """Four of them a report: 11 paused requests are up to date after three reports."""
     paused = tuple(
         arrival(
             handle,
@@ -110,18 +111,18 @@ def test_predictions_of_resting_requests_follow_what_finishes() -> None:
             phase=Phase.PAUSED,
             progress=Progress(output_tokens=20 + handle, rounds=10),
         )
-        for handle in range(1, 21)
+        for handle in range(1, 12)
     )
-    short = arrival(21, phase=Phase.PAUSED, progress=Progress(output_tokens=300, rounds=10))
-    engine = Engine(Snapshot(0, 0.0, Capacity(2, 30), (*paused, short)))
-    engine.observe(StepReport(1, 1.0, finished=(21,)))
+    longest = arrival(12, phase=Phase.PAUSED, progress=Progress(output_tokens=300, rounds=10))
+    engine = Engine(Snapshot(0, 0.0, Capacity(2, 30), (*paused, longest)))
+    engine.observe(StepReport(1, 1.0, finished=(12,)))
     seen = [sum(status.predicted_tokens == 300 for status in engine.statuses())]
     for step in (2, 3, 4):
         engine.observe(StepReport(step, 1.0))
         seen.append(sum(status.predicted_tokens == 300 for status in engine.statuses()))
-    assert seen == [8, 16, 20, 20]
+    assert seen == [4, 8, 11, 11]
     # The farther a request is, the less is left of the 300.
-    assert engine.plan().order == tuple(range(20, 0, -1))
+    assert engine.plan().order == tuple(range(11, 0, -1))
 
 
 def test_a_prefill_moves_a_perceived_request() -> None:

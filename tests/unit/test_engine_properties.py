@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
 from laps.engine.engine import Engine
 from laps.engine.types import Capacity, Handle, Phase, PolicySpec
 from unit.fake_worker import FakeWorker

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from laps.engine.engine import Engine
 from laps.engine.selection import rank_by
 from laps.engine.types import (
@@ -22,6 +23,7 @@ from laps.engine.types import (
 )
 from laps.policies.base import PolicyError
 from laps.policies.registry import POLICIES, build_policy
+from unit.fake_worker import FakeWorker
 
 Parameters = dict[str, float | int | str | bool]
 
@@ -112,6 +114,19 @@ def test_levels_have_quanta_that_grow_by_the_ratio(rounds: int, level: int) -> N
         "level 2",
         "level 3",
     ]
+
+
+def test_a_perceived_request_stays_in_its_level() -> None:
+    worker = FakeWorker(Capacity(1, 1))
+    spec = PolicySpec("laps-sd", {"order": "strict", "quantum": 3, "min_rounds": 5})
+    engine = Engine(worker.snapshot(), spec)
+    worker.submit(length=200, accept_lengths=[2])
+    levels = []
+    for _ in range(40):
+        engine.observe(worker.run(engine.plan()))
+        levels.append(engine.explain("r1").queue)
+    # Level 0 for 3 rounds; perceived in level 1, which would end at 9 rounds.
+    assert levels == ["level 0"] * 2 + ["level 1"] * 38
 
 
 def test_fcfs_by_hand() -> None:

@@ -8,6 +8,7 @@ from statistics import fmean
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from laps.engine.predictor import ConditionalMean
 from laps.engine.timing import RoundTimer, remaining_rounds, remaining_s
 

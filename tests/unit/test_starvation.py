@@ -7,6 +7,7 @@ from math import ceil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from laps.engine.engine import Engine
 from laps.engine.types import (
     Capacity,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
+
 from laps.engine.engine import Engine
 from laps.engine.types import (
     Capacity,

@@ -36,9 +36,9 @@ class AcceptanceTracker:
 
     def add(self, accept_length: int, drafts: int) -> None:
         """Count one verify round: `drafts` tokens offered, `accept_length` committed."""
-        accepted = max(accept_length - 1, 0)
+        accepted = accept_length - 1 if accept_length > 1 else 0
         self.rounds += 1
-        self.proposed += max(drafts, 0)
+        self.proposed += drafts if drafts > 0 else 0
         self.accepted += accepted
         self.accepted_sq += accepted * accepted
 
@@ -71,7 +71,7 @@ class StabilityTest:
     once stable a request stays perceived, and only its estimate is refined round by round.
     """
 
-    min_rounds: int = 8
+    min_rounds: int = 4
     """Fewest rounds to judge by; at least 2. Plain decoding is stable after exactly these."""
     tolerance: float = 0.2
     """Largest standard error of the mean accept length, as a share of the mean."""

@@ -64,7 +64,7 @@ class Engine:
         self._stability = self._policy.stability
         self._spec = policy
         self._capacity = snapshot.capacity
-        self._predictor = predictor or ConditionalMean()
+        self._predictor = ConditionalMean() if predictor is None else predictor
         self._table = RequestTable()
         self._timer = RoundTimer()
         self._step = snapshot.step
@@ -92,7 +92,10 @@ class Engine:
         return self._now_s
 
     def observe(self, report: StepReport) -> None:
-        """Take in what happened on the worker. Never raises; oddities are counted in `ignored`."""
+        """Take in what happened on the worker. Never raises; oddities are counted in `ignored`.
+
+        Within a report: arrivals, prefills, the verify round, losses of memory, departures.
+        """
         self._step = max(self._step, report.step)
         if math.isfinite(report.time_s):
             self._now_s = max(self._now_s, report.time_s)

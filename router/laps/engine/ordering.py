@@ -24,13 +24,14 @@ from collections.abc import Iterator
 from itertools import islice
 from operator import attrgetter
 
+from sortedcontainers import SortedKeyList
+
 from laps.engine.predictor import LengthPredictor
 from laps.engine.table import Request
 from laps.engine.types import Handle
 from laps.policies.base import Policy
-from sortedcontainers import SortedKeyList
 
-REFRESH = 8
+REFRESH = 4
 """Resting requests whose prediction is renewed for each report, where it is out of date."""
 
 STARVING = "starving"

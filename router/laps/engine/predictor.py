@@ -62,7 +62,9 @@ class ConditionalMean:
                 expected = -(-self._sums()[count - 1] // count)  # the mean, rounded up
             else:
                 expected = 2 * output_tokens or max_new_tokens
-        return max(min(expected, max_new_tokens), output_tokens + 1)
+        if expected > max_new_tokens:
+            expected = max_new_tokens
+        return expected if expected > output_tokens else output_tokens + 1
 
     def _sums(self) -> list[int]:
         """Sum of the k + 1 longest lengths at index k; made anew once after each finish."""

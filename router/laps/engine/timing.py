@@ -31,7 +31,7 @@ class RoundTimer:
 
 def remaining_rounds(remaining_tokens: int, accept_length: float) -> float:
     """Return R, the rounds that `remaining_tokens` take at `accept_length` tokens a round."""
-    return remaining_tokens / max(accept_length, 1.0)
+    return remaining_tokens / accept_length if accept_length > 1.0 else float(remaining_tokens)
 
 
 def remaining_s(rounds: float, round_s: float) -> float:

@@ -28,7 +28,7 @@ class Fcfs:
     max_wait_s: ClassVar[float] = 0.0
     boost_rounds: ClassVar[int] = 0
 
-    def queue(self, request: Request) -> int:  # noqa: ARG002
+    def queue(self, request: Request) -> int:
         """Return the only queue."""
         return 0
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
 from laps.engine.acceptance import StabilityTest
 from laps.engine.table import Request
 from laps.engine.timing import remaining_rounds
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
@@ -31,7 +32,7 @@ class LapsSd:
     """strict: quantum of a level over that of the level before."""
     levels: Annotated[int, Field(ge=1, le=32)] = 4
     """strict: number of queues."""
-    min_rounds: Annotated[int, Field(ge=2)] = 8
+    min_rounds: Annotated[int, Field(ge=2)] = 4
     """Stability test: fewest rounds to judge by."""
     tolerance: Annotated[float, Field(gt=0.0)] = 0.2
     """Stability test: standard error of the mean accept length allowed, as a share of the mean."""

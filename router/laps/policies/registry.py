@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from pydantic import ValidationError
+
 from laps.engine.types import PolicySpec
 from laps.policies.base import Policy, PolicyError
 from laps.policies.fcfs import Fcfs
 from laps.policies.laps_sd import LapsSd
-from pydantic import ValidationError
 
 POLICIES: dict[str, type[Fcfs] | type[LapsSd]] = {kind.name: kind for kind in (Fcfs, LapsSd)}
 """Every policy by its name."""
