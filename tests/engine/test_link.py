@@ -1,0 +1,196 @@
+"""SGLang's real loop under the real service over a real socket, and under services gone wrong.
+
+In every case serving goes on: all requests finish, with the same text, and nothing leaks.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from laps import wire
+from laps.engine.types import PolicySpec
+from laps.v1 import worker_pb2, worker_pb2_grpc
+from laps_sglang.link import ServiceLink
+from laps_sglang.planner import RemotePlanner
+
+from engine.fake_model import VOCABULARY, reference
+from engine.real_loop import RealLoop, Setup
+from testbed.service import LapsService
+
+pytestmark = pytest.mark.engine
+
+REQUESTS = 24
+Each = Callable[[int, RemotePlanner], None]
+
+
+def serve_all(endpoint: str, each: Each) -> RemotePlanner:
+    """Serve a load under the service at `endpoint`; `each` acts at every iteration."""
+    loop = RealLoop(Setup(slots=16, max_running=4))
+    identity = wire.WorkerIdentity("test/dp0", time.time_ns())
+    planner = RemotePlanner(
+        ServiceLink(endpoint, identity), PolicySpec("laps-sd"), loop.worker.snapshot
+    )
+    try:
+        loop.plan_with(planner)
+        rng = random.Random(0)
+        reqs: list[Any] = []
+
+        def script(iteration: int) -> bool:
+            time.sleep(0.004)  # about the pace of a small model
+            each(iteration, planner)
+            if iteration % 8 == 0 and len(reqs) < REQUESTS:
+                prompt = [rng.randrange(VOCABULARY) for _ in range(10)]
+                reqs.append(loop.submit(f"r{len(reqs)}", prompt, rng.randint(20, 120)))
+            done = len(reqs) == REQUESTS and all(req.finished() for req in reqs)
+            return done and loop.scheduler.is_fully_idle()
+
+        loop.run(script, limit=20_000)
+        for req in reqs:
+            tokens = req.sampling_params.max_new_tokens
+            assert list(req.output_ids)[:tokens] == reference(list(req.origin_input_ids), tokens)
+        loop.check_no_leak()
+        return planner
+    finally:
+        planner.close()
+        loop.close()
+
+
+def decided_by(planner: RemotePlanner) -> object:
+    return planner.describe()["decided_by"]
+
+
+def until(condition: Callable[[], bool], patience_s: float = 20.0) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[LapsService]:
+    with LapsService("--plan-ttl-s", "0.2", log_path=tmp_path / "laps.log") as running:
+        yield running
+
+
+def test_the_service_decides(service: LapsService) -> None:
+    deciders: list[object] = []
+    serve_all(service.address, lambda _, planner: deciders.append(decided_by(planner)))
+    assert deciders.count("service") > len(deciders) / 2
+
+
+def test_kill_and_restart_of_the_service(service: LapsService) -> None:
+    deciders: list[object] = []
+    killed = 0
+
+    def each(iteration: int, planner: RemotePlanner) -> None:
+        nonlocal killed
+        deciders.append(decided_by(planner))
+        if not killed and iteration > 50 and deciders[-1] == "service":
+            killed = len(deciders)
+            service.kill()
+            assert until(lambda: planner._link.plan() is None)
+        if killed and len(deciders) == killed + 50:
+            service.start()
+            assert until(lambda: planner._link.wants_hello)
+
+    serve_all(service.address, each)
+    assert killed
+    # The embedded engine took over within one step of the loss, and handed back after the restart.
+    assert set(deciders[killed + 1 : killed + 49]) == {"embedded engine"}
+    assert "service" in deciders[killed + 50 :]
+
+
+def test_a_service_that_stalls_is_given_up_and_taken_back(service: LapsService) -> None:
+    deciders: list[object] = []
+    stalled = 0
+
+    def each(iteration: int, planner: RemotePlanner) -> None:
+        nonlocal stalled
+        deciders.append(decided_by(planner))
+        if not stalled and iteration > 50 and deciders[-1] == "service":
+            stalled = len(deciders)
+            os.kill(service.pid, signal.SIGSTOP)
+        if stalled and len(deciders) == stalled + 100:
+            os.kill(service.pid, signal.SIGCONT)
+            assert until(lambda: planner._link.plan() is not None)
+
+    serve_all(service.address, each)
+    assert stalled
+    assert "embedded engine" in deciders[stalled : stalled + 100]
+    assert "service" in deciders[stalled + 100 :]
+
+
+class FakeService(worker_pb2_grpc.WorkerLinkServicer):
+    """Answers every report with what `answer` makes of it."""
+
+    def __init__(self, answer: Callable[[int, worker_pb2.WorkerMessage], Any]) -> None:
+        self._answer = answer
+        self.streams = 0
+
+    def Attach(self, request_iterator: Any, context: Any) -> Iterator[Any]:
+        self.streams += 1
+        for index, message in enumerate(request_iterator):
+            yield self._answer(index, message)
+
+
+@contextmanager
+def fake_service(answer: Callable[[int, Any], Any]) -> Iterator[tuple[str, FakeService]]:
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    fake = FakeService(answer)
+    worker_pb2_grpc.add_WorkerLinkServicer_to_server(fake, server)  # type: ignore[no-untyped-call]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}", fake
+    finally:
+        server.stop(None)
+
+
+WELCOME = worker_pb2.ServiceMessage(welcome=worker_pb2.Welcome(plan_ttl_s=0.2, protocol=1))
+
+
+def plan(**fields: Any) -> worker_pb2.ServiceMessage:
+    return worker_pb2.ServiceMessage(plan=worker_pb2.Plan(**fields))
+
+
+def _step(message: worker_pb2.WorkerMessage) -> int:
+    return message.report.step
+
+
+NONSENSE: dict[str, Callable[[int, Any], Any]] = {
+    "unknown and repeated handles": lambda i, m: (
+        plan(seq=i, step=_step(m), order=[7, 7, 4_000_000_000, 0, 7], horizon=4_000_000_000)
+        if i
+        else WELCOME
+    ),
+    "a plan from the future": lambda i, _: plan(seq=i, step=10**9) if i else WELCOME,
+    "unchanged against nothing": lambda i, _: plan(seq=77, unchanged=True) if i else WELCOME,
+    "plans before any welcome": lambda i, m: plan(seq=i + 1, step=_step(m), order=[1]),
+    "an empty message": lambda *_: worker_pb2.ServiceMessage(),
+    "a policy that does not exist": lambda *_: worker_pb2.ServiceMessage(
+        welcome=worker_pb2.Welcome(policy={"name": "?", "parameters_json": "[1"})
+    ),
+    "silence after the welcome": lambda i, _: WELCOME if i == 0 else time.sleep(60) or WELCOME,
+}
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_a_service_that_talks_nonsense(kind: str) -> None:
+    with fake_service(NONSENSE[kind]) as (address, fake):
+        serve_all(address, lambda *_: None)
+        assert fake.streams >= 1
+
+
+def test_no_service_at_all() -> None:
+    planner = serve_all("127.0.0.1:9", lambda *_: None)
+    assert decided_by(planner) == "embedded engine"
