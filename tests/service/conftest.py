@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+
 from laps.service.app import Service
 from laps.service.config import load_config
-
 from service.fake_openai import FakeOpenAI
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import grpc
+
 from laps import wire
 from laps.engine.types import Arrival, Capacity, Plan, Snapshot, StepReport
 from laps.v1 import worker_pb2, worker_pb2_grpc
@@ -51,6 +52,8 @@ class FakeWorker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # Some versions of gRPC leave a call open when its channel is closed.
+        self.call.cancel()
         await self._channel.close()
 
     @property

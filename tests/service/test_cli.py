@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from laps.cli.main import app
 from laps.client import Hints, Phase
 from laps.service.app import Service
-from typer.testing import CliRunner, Result
-
 from service.fake_openai import FakeOpenAI
 from service.fake_worker import FakeWorker, arrival
 

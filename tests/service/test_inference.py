@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
+
 from laps.client import (
     Completed,
     Delta,
@@ -26,7 +27,6 @@ from laps.client import (
 )
 from laps.service.app import Service
 from laps.service.config import load_config
-
 from service.fake_openai import FakeOpenAI
 from service.fake_worker import FakeWorker, arrival
 

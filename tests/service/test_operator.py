@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
+
 from laps.client import (
     InvalidRequestError,
     LapsClient,
@@ -25,7 +26,6 @@ from laps.client import (
 )
 from laps.service.app import SERVICES, Service
 from laps.v1 import common_pb2, operator_pb2, operator_pb2_grpc
-
 from service.fake_worker import FakeWorker, arrival
 
 T = TypeVar("T")

@@ -7,9 +7,9 @@ import signal
 
 import grpc
 import pytest
+
 from laps.client import Completed, Delta, LapsClient, Phase, ServiceUnreachableError
 from laps.engine.types import Capacity, Progress
-
 from service.fake_openai import FakeOpenAI
 from service.fake_worker import FakeWorker, arrival
 from service.serving import LAPS, ServingProcess

@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from laps import wire
 from laps.engine.types import (
     Arrival,

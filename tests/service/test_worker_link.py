@@ -7,12 +7,12 @@ from typing import Any
 
 import grpc
 import pytest
+
 from laps import wire
 from laps.engine.engine import Engine
 from laps.engine.types import Phase, Plan, Progress, StepReport
 from laps.service.app import Service
 from laps.v1 import common_pb2, operator_pb2, operator_pb2_grpc, worker_pb2
-
 from service.fake_worker import FakeWorker, arrival
 
 FIELD_PHASE_99 = b"\x38\x63"

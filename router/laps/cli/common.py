@@ -10,15 +10,16 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from laps.client import (
     LapsError,
     Phase,
     ServiceUnreachableError,
     SyncLapsClient,
 )
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 """Exit codes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+
 from laps.cli.common import REFUSED, EndpointOption, connected, fail
 from laps.client import DEFAULT_ENDPOINT, Completed, Delta, Hints, Message, Sampling
 

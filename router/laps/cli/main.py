@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+
 from laps.cli import generate, listings, policy, serve
 
 app = typer.Typer(

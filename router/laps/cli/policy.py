@@ -6,6 +6,7 @@ import json
 from typing import Annotated
 
 import typer
+
 from laps.cli.common import (
     EndpointOption,
     SetOption,

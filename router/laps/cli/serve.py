@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from laps.cli.common import REFUSED, USAGE, SetOption, fail, parse_parameters
 
 

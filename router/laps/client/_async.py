@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import TypeVar
 
 import grpc
+
 from laps.client import _convert
 from laps.client._channel import DEFAULT_ENDPOINT, OPTIONS
 from laps.client._errors import error_of

@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
+
 from laps.service.config import ServiceConfig
 from laps.service.hub import Hub
 from laps.service.inference import InferenceServicer

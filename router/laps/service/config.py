@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml  # type: ignore[import-untyped, unused-ignore]
-from laps.engine.types import PolicySpec
-from laps.policies.base import PolicyError
-from laps.policies.registry import build_policy
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -18,6 +15,10 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
+
+from laps.engine.types import PolicySpec
+from laps.policies.base import PolicyError
+from laps.policies.registry import build_policy
 
 ENV_PREFIX = "LAPS_SERVE_"
 
@@ -84,8 +85,8 @@ class ServiceConfig(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources, strongest first."""
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)

@@ -9,6 +9,7 @@ import asyncio
 from dataclasses import dataclass
 
 import structlog
+
 from laps.engine.engine import Engine
 from laps.engine.predictor import ConditionalMean, LengthPredictor
 from laps.engine.types import Plan, PolicySpec, Snapshot, StepReport, UnknownRequestError

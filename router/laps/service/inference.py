@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+from typing_extensions import override
+
 from laps.engine.types import Phase
 from laps.service import views
 from laps.service.hub import Hub, Worker
 from laps.service.refusal import refuse
 from laps.service.upstream import Upstream, UpstreamError, request_body
 from laps.v1 import client_pb2, client_pb2_grpc
-from typing_extensions import override
 
 Context = grpc.aio.ServicerContext[Any, Any]
 NOT_FOUND = "no worker holds a request {!r}, or it left too long ago"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+from typing_extensions import override
+
 from laps import wire
 from laps.policies.base import PolicyError
 from laps.service import views
@@ -12,7 +14,6 @@ from laps.service.hub import Hub, Worker
 from laps.service.inference import NOT_FOUND
 from laps.service.refusal import refuse
 from laps.v1 import operator_pb2, operator_pb2_grpc
-from typing_extensions import override
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import grpc
 import httpx
-from laps.v1 import client_pb2, common_pb2
 from pydantic import BaseModel, Field, ValidationError
+
+from laps.v1 import client_pb2, common_pb2
 
 MAX_EVENT_BYTES = 16 << 20
 """Longest line that a worker may stream; more means that it is no OpenAI endpoint."""

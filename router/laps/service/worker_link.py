@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
+from typing_extensions import override
+
 from laps import wire
 from laps.service.hub import ElderProcessError, Hub, Link, Worker
 from laps.v1 import worker_pb2, worker_pb2_grpc
-from typing_extensions import override
 
 Context = grpc.aio.ServicerContext[worker_pb2.WorkerMessage, worker_pb2.ServiceMessage]
 
