@@ -147,7 +147,11 @@ async def test_a_port_that_is_taken_is_said_to_be() -> None:
         second = await asyncio.create_subprocess_exec(
             LAPS, "serve", "--listen", service.address, stderr=asyncio.subprocess.PIPE
         )
-        _, errors = await second.communicate()
+        try:
+            _, errors = await second.communicate()
+        finally:
+            if second.returncode is None:
+                second.kill()
         assert second.returncode == 1
         assert f"cannot listen on {service.address}" in errors.decode()
         assert "Traceback" not in errors.decode()
