@@ -38,8 +38,8 @@ def test_a_request_from_arrival_to_finish() -> None:
     status = engine.status(4)
     assert status.perceived
     assert status.output_tokens == 25
-    assert status.predicted_tokens == 50  # as long again: nothing has finished yet
-    assert status.remaining_s == pytest.approx(25 / 3 * 0.04)
+    assert status.predicted_tokens == 32  # the next power of two: nothing has finished yet
+    assert status.remaining_s == pytest.approx(7 / 3 * 0.04)
     engine.observe(StepReport(11, 103.0, decoded=(4,), committed=(1,), drafts=4, finished=(4,)))
     engine.observe(StepReport(12, 200.0))
     status = engine.status(engine.handle_of("r4"))

@@ -89,12 +89,12 @@ def test_one_scale_by_hand() -> None:
 def test_strict_by_hand() -> None:
     # Here perceived from 6 rounds on, so that 5 to 8 are frozen at 6 rounds: in level 2, as the
     # quanta are 2 and 4. 1 is in level 0, 2 and 3 are in level 1. 4 is perceived now: without a
-    # hint it is expected to be as long again, 22 tokens or 7.3 rounds.
-    # Level 0: 1. Level 1: 2 (key 2), 3 (key 4). Level 2: 5 (2), 7 (5), 4 (7.3), 6 (20), 8 (100).
+    # hint it is expected to get to the next power of two: 10 tokens more, or 3.3 rounds.
+    # Level 0: 1. Level 1: 2 (key 2), 3 (key 4). Level 2: 5 (2), 4 (3.3), 7 (5), 6 (20), 8 (100).
     parameters: Parameters = {"quantum": 2, "ratio": 2.0, "levels": 3, "min_rounds": 6}
-    assert planned(*EXAMPLE, order="strict", **parameters) == [1, 2, 3, 5, 7, 4, 6, 8]
+    assert planned(*EXAMPLE, order="strict", **parameters) == [1, 2, 3, 5, 4, 7, 6, 8]
     # On one scale 5 has the same key as 2, and arrived earlier.
-    assert planned(*EXAMPLE, order="one-scale", **parameters) == [1, 5, 2, 3, 7, 4, 6, 8]
+    assert planned(*EXAMPLE, order="one-scale", **parameters) == [1, 5, 2, 4, 3, 7, 6, 8]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from laps.engine.timing import RoundTimer, remaining_rounds, remaining_s
         (0, 500, 0, 195),  # mean of all: 30, 100, 200, 450
         (30, 500, 0, 250),  # longer than 30 only
         (200, 500, 0, 450),
-        (450, 500, 0, 500),  # nobody got further: as long again, cut at the limit
+        (450, 500, 0, 500),  # nobody got further: the next power of two, cut at the limit
         (499, 500, 0, 500),
         (500, 500, 0, 501),  # above its output in any case
         (700, 500, 0, 701),
@@ -35,12 +35,14 @@ def test_prediction_by_hand(output: int, limit: int, hint: int, expected: int) -
     assert predictor.predict(output, limit, hint) == expected
 
 
-def test_without_evidence_it_runs_as_long_again() -> None:
+def test_without_evidence_it_runs_to_the_next_power_of_two() -> None:
     predictor = ConditionalMean()
     assert predictor.predict(0, 300, 0) == 300
     assert predictor.predict(1, 300, 0) == 2
-    assert predictor.predict(40, 300, 0) == 80
-    assert predictor.predict(200, 300, 0) == 300
+    assert predictor.predict(40, 300, 0) == 64
+    assert predictor.predict(63, 300, 0) == 64
+    assert predictor.predict(64, 300, 0) == 128
+    assert predictor.predict(256, 300, 0) == 300
 
 
 def test_only_the_newest_finished_lengths_count() -> None:

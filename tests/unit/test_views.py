@@ -98,16 +98,16 @@ def test_every_decision_is_explained() -> None:
 
     explained = engine.explain("r1")
     assert (explained.policy, explained.queue, explained.rank) == ("laps-sd", "one scale", 2)
-    # 21 tokens, as long again, one a round
+    # 21 tokens, to the next power of two, one a round
     assert [(part.name, part.value) for part in explained.key] == [
         ("queue", 1),
-        ("rounds", 21.0),
+        ("rounds", 11.0),
         ("arrival_s", 0.0),
         ("handle", 1),
     ]
     assert explained.reason == (
         "runs until the worker takes the new plan: 2 requests go first, 1 at a time "
-        "(fewest rounds got, or left if perceived, first); perceived, about 21 rounds (0.4 s) left"
+        "(fewest rounds got, or left if perceived, first); perceived, about 11 rounds (0.2 s) left"
     )
     assert engine.explain("r2").reason == (
         "waits for its prefill: place 1 of 1, once the worker has a slot and memory for it; "

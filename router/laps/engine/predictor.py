@@ -31,7 +31,9 @@ class ConditionalMean:
     1. While the output is shorter than the client's hint: the hint.
     2. Else the mean length of those among the newest `window` finished requests that are longer
        than the output so far.
-    3. Else, as nothing is known: as long again as it has run; before the first token the limit.
+    3. Else, as nothing is known: the next power of two tokens; before the first token the limit.
+       (About as long again as it has run, in steps: an estimate that rose with every token would
+       have the requests change places every round.)
     """
 
     def __init__(self, window: int = 1000) -> None:
@@ -61,7 +63,7 @@ class ConditionalMean:
             if count:
                 expected = -(-self._sums()[count - 1] // count)  # the mean, rounded up
             else:
-                expected = 2 * output_tokens or max_new_tokens
+                expected = 1 << output_tokens.bit_length() if output_tokens else max_new_tokens
         if expected > max_new_tokens:
             expected = max_new_tokens
         return expected if expected > output_tokens else output_tokens + 1
