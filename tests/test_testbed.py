@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from testbed.launch import SITE
+from testbed.site.laps_testbed import paging
 from testbed.site.sgl_kernel import attention, bookkeeping, tree
 from testbed.site.sgl_kernel._shadow import refuse_to_shadow
 
@@ -358,6 +359,36 @@ def test_accepted_tokens_are_gathered_and_inputs_rotated() -> None:
     assert ids.tolist() == [2, 3, 8, 5, 9]
     bookkeeping.rotate_input_ids_cpu(ids, starts, lengths, new, torch.tensor([1, 3]))
     assert ids.tolist() == [3, 8, 8, 9, 9]
+
+
+@pytest.mark.parametrize("page", [1, 4])
+def test_pages_are_filled_before_new_ones_are_taken(page: int) -> None:
+    rng = random.Random(page)
+    for _ in range(50):
+        free = torch.tensor(rng.sample(range(100), 60))
+        prefix = torch.tensor([rng.randint(0, 9) for _ in range(4)])
+        length = prefix + torch.tensor([rng.randint(1, 9) for _ in range(4)])
+        # The last slot of each prefix lies in a page of its own, above every free one.
+        last = torch.tensor([(200 + b) * page + (n - 1) % page for b, n in enumerate(prefix)])
+        expected, unused = [], free.tolist()
+        for n, end, slot in zip(prefix.tolist(), length.tolist(), last.tolist(), strict=True):
+            for position in range(n, end):
+                slot = unused.pop(0) * page if position % page == 0 else slot + 1
+                expected.append(slot)
+        out = torch.full((len(expected),), -1)
+        paging.Launcher(paging.alloc_extend)[(4,)](prefix, length, last, free, out, 4, page)
+        assert out.tolist() == expected
+        one, whole = torch.full((4,), -1), torch.full((4,), -1)
+        paging.alloc_decode(prefix + 1, last, free, one, 4, page)
+        paging.alloc_extend(prefix, prefix + 1, last, free, whole, 4, page)
+        assert torch.equal(one, whole)
+
+
+def test_too_few_free_pages_are_left_to_the_caller() -> None:
+    out, free = torch.full((8,), -1), torch.tensor([5])
+    last = torch.tensor([-1])
+    paging.alloc_extend(torch.tensor([0]), torch.tensor([8]), last, free, out, 1, 4)
+    assert out.tolist() == [-1] * 8
 
 
 # ---- never over a real sgl_kernel ---------------------------------------------------------------

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from . import paging
+
 OVERLAP_ENV = "LAPS_TESTBED_OVERLAP"  # 1: keep the overlap scheduler with speculative decoding
 
 
@@ -26,6 +28,9 @@ def activate() -> None:
             "take tests/testbed/site off PYTHONPATH to use a real sgl_kernel"
         )
     _choose_amx_attention()
+    _allocate_pages_without_triton()
+    # Asks for one NUMA node a rank, for an operator that binds threads and is not there.
+    _hook("sglang.srt.utils.numa_utils.init_threads_binding", _leave_alone, "REPLACE")
     if os.environ.get(OVERLAP_ENV) == "1":
         _keep_overlap()
 
@@ -73,6 +78,16 @@ def _use_verify_seq_lens(
         forward_batch.seq_lens = committed
 
 
+def _allocate_pages_without_triton() -> None:
+    """For --page-size above 1; where SGLang has a PyTorch form of its own, take that."""
+    from sglang.srt.mem_cache import allocation
+    from sglang.srt.mem_cache.allocator import paged
+
+    allocation.get_last_loc_triton = allocation.get_last_loc_torch
+    paged.alloc_extend_kernel = paging.Launcher(paging.alloc_extend)
+    paged.alloc_decode_kernel = paging.Launcher(paging.alloc_decode)
+
+
 def _keep_overlap() -> None:
     """Keep the overlap scheduler: SGLang turns it off for speculation on CPU, and two things it
     then uses have no CPU form."""
@@ -83,10 +98,10 @@ def _keep_overlap() -> None:
     )
     _hook("sglang.srt.managers.overlap_utils.gather_spec_extras", _gather_rows, "REPLACE")
     # 0.5.17 calls it on CPU tensors, which have no streams to be recorded on.
-    torch.Tensor.record_stream = _leave_alone  # type: ignore[method-assign, assignment]
+    torch.Tensor.record_stream = _leave_alone  # type: ignore[method-assign]
 
 
-def _leave_alone(*_: object) -> None:
+def _leave_alone(*_: object, **__: object) -> None:
     """Stands in for what must not happen."""
 
 
