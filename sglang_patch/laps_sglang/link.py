@@ -28,6 +28,8 @@ MAX_UNSENT = 1000
 """Reports that may pile up before the stream is given up: a resync is cheaper than catching up."""
 
 _CHANNEL_OPTIONS = (
+    # A proxy for the web is not one for the service next door.
+    ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),

@@ -64,7 +64,8 @@ class SglangServer:
     """One SGLang server; a context manager that owns its whole process group.
 
     `draft` and `algorithm` are SGLang's --speculative-draft-model-path and --speculative-algorithm.
-    `extra_args` come last and `extra_env` wins, so either may override what is set here.
+    `extra_args` come last and `extra_env` wins, so either may override what is set here. `cpu=False`
+    runs the SGLang of `python` as it is, on its GPU and without the test bed.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class SglangServer:
         *,
         draft: Path | None = None,
         algorithm: str | None = None,
+        cpu: bool = True,
         extra_args: Sequence[str] = (),
         extra_env: Mapping[str, str] | None = None,
         log_path: Path,
@@ -83,12 +85,12 @@ class SglangServer:
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log_path = log_path
         self._start_timeout_s = start_timeout_s
-        self._environment = {**os.environ, **ENVIRONMENT, **(extra_env or {})}
+        self._environment = {**os.environ, **(ENVIRONMENT if cpu else {}), **(extra_env or {})}
         arguments = {
             "--model-path": str(model),
             "--host": "127.0.0.1",
             "--port": str(self.port),
-            **ARGUMENTS,
+            **(ARGUMENTS if cpu else {}),
         }
         if algorithm is not None:
             arguments["--speculative-algorithm"] = algorithm

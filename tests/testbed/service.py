@@ -51,10 +51,10 @@ class LapsService:
 
     def start(self) -> None:
         """Start the process and wait until it accepts connections."""
-        laps = Path(sys.executable).with_name("laps")
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [laps, "serve", "--listen", self.address, *self._arguments],
+                [sys.executable, "-m", "laps.cli", "serve", "--listen", self.address]
+                + list(self._arguments),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches whoever started it, who then stops it

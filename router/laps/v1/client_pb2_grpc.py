@@ -67,7 +67,9 @@ class InferenceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Cancel(self, request, context):
-        """Aborts a request wherever it is. NOT_FOUND: no such request on any worker.
+        """Aborts a request wherever it is. NOT_FOUND: no such request on any worker. FAILED_PRECONDITION:
+        the id begins another live request's id, which SGLang would abort with it. UNAVAILABLE: the
+        worker does not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

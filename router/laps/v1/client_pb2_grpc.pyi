@@ -40,7 +40,10 @@ class InferenceStub:
     attached), RESOURCE_EXHAUSTED (the worker's queue is full). Cancelling the call aborts the request.
     """
     Cancel: _grpc.UnaryUnaryMultiCallable[_client_pb2.CancelRequest, _client_pb2.CancelResponse]
-    """Aborts a request wherever it is. NOT_FOUND: no such request on any worker."""
+    """Aborts a request wherever it is. NOT_FOUND: no such request on any worker. FAILED_PRECONDITION:
+    the id begins another live request's id, which SGLang would abort with it. UNAVAILABLE: the
+    worker does not answer.
+    """
     GetRequest: _grpc.UnaryUnaryMultiCallable[_client_pb2.GetRequestRequest, _client_pb2.RequestStatus]
     """NOT_FOUND: no such request on any worker, or it left too long ago."""
 
@@ -56,7 +59,10 @@ class InferenceAsyncStub(InferenceStub):
     attached), RESOURCE_EXHAUSTED (the worker's queue is full). Cancelling the call aborts the request.
     """
     Cancel: _aio.UnaryUnaryMultiCallable[_client_pb2.CancelRequest, _client_pb2.CancelResponse]  # type: ignore[assignment]
-    """Aborts a request wherever it is. NOT_FOUND: no such request on any worker."""
+    """Aborts a request wherever it is. NOT_FOUND: no such request on any worker. FAILED_PRECONDITION:
+    the id begins another live request's id, which SGLang would abort with it. UNAVAILABLE: the
+    worker does not answer.
+    """
     GetRequest: _aio.UnaryUnaryMultiCallable[_client_pb2.GetRequestRequest, _client_pb2.RequestStatus]  # type: ignore[assignment]
     """NOT_FOUND: no such request on any worker, or it left too long ago."""
 
@@ -81,7 +87,10 @@ class InferenceServicer(metaclass=_abc_1.ABCMeta):
         request: _client_pb2.CancelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.CancelResponse, _abc.Awaitable[_client_pb2.CancelResponse]]:
-        """Aborts a request wherever it is. NOT_FOUND: no such request on any worker."""
+        """Aborts a request wherever it is. NOT_FOUND: no such request on any worker. FAILED_PRECONDITION:
+        the id begins another live request's id, which SGLang would abort with it. UNAVAILABLE: the
+        worker does not answer.
+        """
 
     @_abc_1.abstractmethod
     def GetRequest(

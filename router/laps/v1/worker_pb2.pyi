@@ -93,7 +93,7 @@ class Hello(_message.Message):
     worker_id: _builtins.str
     """Stable name of this scheduler process, for example "host:30000/dp0"."""
     incarnation: _builtins.int
-    """Differs at every start of the process, so that a late message of a dead one is told apart."""
+    """Larger at every later start of the process: of two with one worker id, the younger one counts."""
     protocol: _builtins.int
     """Version of this contract that the worker speaks; this file is 1."""
     model: _builtins.str
