@@ -17,14 +17,14 @@ from typing import Any
 
 import grpc
 import pytest
-from laps import wire
-from laps.engine.types import PolicySpec
-from laps.v1 import worker_pb2, worker_pb2_grpc
-from laps_sglang.link import ServiceLink
-from laps_sglang.planner import RemotePlanner
 
 from engine.fake_model import VOCABULARY, reference
 from engine.real_loop import RealLoop, Setup
+from laps import wire
+from laps.engine.types import PolicySpec
+from laps.v1 import common_pb2, worker_pb2, worker_pb2_grpc
+from laps_sglang.link import ServiceLink
+from laps_sglang.planner import RemotePlanner
 from testbed.service import LapsService
 
 pytestmark = pytest.mark.engine
@@ -137,7 +137,11 @@ class FakeService(worker_pb2_grpc.WorkerLinkServicer):
         self._answer = answer
         self.streams = 0
 
-    def Attach(self, request_iterator: Any, context: Any) -> Iterator[Any]:
+    def Attach(
+        self,  # noqa: N802 (gRPC's name)
+        request_iterator: Any,
+        context: Any,
+    ) -> Iterator[Any]:
         self.streams += 1
         for index, message in enumerate(request_iterator):
             yield self._answer(index, message)
@@ -147,7 +151,7 @@ class FakeService(worker_pb2_grpc.WorkerLinkServicer):
 def fake_service(answer: Callable[[int, Any], Any]) -> Iterator[tuple[str, FakeService]]:
     server = grpc.server(futures.ThreadPoolExecutor(4))
     fake = FakeService(answer)
-    worker_pb2_grpc.add_WorkerLinkServicer_to_server(fake, server)  # type: ignore[no-untyped-call]
+    worker_pb2_grpc.add_WorkerLinkServicer_to_server(fake, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -167,6 +171,11 @@ def _step(message: worker_pb2.WorkerMessage) -> int:
     return message.report.step
 
 
+def _never() -> worker_pb2.ServiceMessage:
+    time.sleep(60)
+    return WELCOME
+
+
 NONSENSE: dict[str, Callable[[int, Any], Any]] = {
     "unknown and repeated handles": lambda i, m: (
         plan(seq=i, step=_step(m), order=[7, 7, 4_000_000_000, 0, 7], horizon=4_000_000_000)
@@ -178,9 +187,11 @@ NONSENSE: dict[str, Callable[[int, Any], Any]] = {
     "plans before any welcome": lambda i, m: plan(seq=i + 1, step=_step(m), order=[1]),
     "an empty message": lambda *_: worker_pb2.ServiceMessage(),
     "a policy that does not exist": lambda *_: worker_pb2.ServiceMessage(
-        welcome=worker_pb2.Welcome(policy={"name": "?", "parameters_json": "[1"})
+        welcome=worker_pb2.Welcome(
+            policy=common_pb2.PolicySpec(name="?", parameters_json="[1"), protocol=1
+        )
     ),
-    "silence after the welcome": lambda i, _: WELCOME if i == 0 else time.sleep(60) or WELCOME,
+    "silence after the welcome": lambda i, _: WELCOME if i == 0 else _never(),
 }
 
 

@@ -19,6 +19,7 @@ from typing import Self
 from testbed.launch import free_port
 
 START_TIMEOUT_S = 60.0
+LAPS = (sys.executable, "-m", "laps.cli")
 
 
 class LapsService:
@@ -53,8 +54,7 @@ class LapsService:
         """Start the process and wait until it accepts connections."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "laps.cli", "serve", "--listen", self.address]
-                + list(self._arguments),
+                [*LAPS, "serve", "--listen", self.address, *self._arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches whoever started it, who then stops it
