@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,13 +29,21 @@ PYTHONS = ((3, 11), (3, 13))  # oldest and newest that every pinned wheel exists
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 DISK_BYTES = 3 * 2**30  # 1.6 GB installed, and what pip unpacks on the way
 
+# Importing what a server imports also leaves exactly its bytecode behind; pip would compile all of
+# torch and transformers, which takes longer than installing them.
 CHECK = """
-from importlib.metadata import version
 import torch
 if torch.version.cuda is not None:
     raise SystemExit(f"torch {torch.__version__} is a CUDA build")
-print(f"SGLang {version('sglang')} beside torch {torch.__version__}")
+import sglang
+import sglang.srt.entrypoints.http_server
+import sglang.srt.managers.scheduler
+print(f"SGLang {sglang.__version__} and torch {torch.__version__} import")
 """
+CHECK_ENVIRONMENT = {
+    "PYTHONPATH": str(Path(__file__).resolve().parent / "site"),
+    "SGLANG_USE_CPU_ENGINE": "1",
+}
 
 
 class InstallError(Exception):
@@ -68,15 +76,16 @@ def install(version: str) -> None:
     env, lock = env_path(version), lock_path(version)
     ENVS.mkdir(exist_ok=True)
     with only_one_installer(version):
-        wanted = {"env": str(env), "lock": digest(lock), "project": digest(ROOT / "pyproject.toml")}
+        packages = {"env": str(env), "lock": digest(lock)}
+        wanted = {**packages, "project": digest(ROOT / "pyproject.toml")}
         have = read_stamp(env)
         if have == wanted:
             print(f"{env.relative_to(ROOT)} is up to date")
             return
-        stamp_path(env).unlink(missing_ok=True)
         started = time.monotonic()
-        if have.get("env") != wanted["env"] or have.get("lock") != wanted["lock"]:
+        if not packages.items() <= have.items():
             build(env, lock)
+            stamp_path(env).write_text(json.dumps(packages))
         step(f"installing this project into {env.relative_to(ROOT)} (editable)")
         pip(env, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
         stamp_path(env).write_text(json.dumps(wanted))
@@ -99,8 +108,10 @@ def build(env: Path, lock: Path) -> None:
     pip(env, "--no-deps", *source, torch, hint=hint)
     step(f"installing the other {len(pins) - 1} packages of {lock.relative_to(ROOT)}")
     pip(env, "--no-deps", "--requirement", str(lock), hint="is the package index reachable?")
-    found = run([str(env / "bin" / "python"), "-c", CHECK], hint=f"remove {env} and try again")
-    step(f"checked: {found.strip().splitlines()[-1]}")
+    step("importing SGLang once")
+    python, hint = str(env / "bin" / "python"), f"remove {env} and try again"
+    found = run([python, "-c", CHECK], hint=hint, environment=CHECK_ENVIRONMENT)
+    step(found.strip().splitlines()[-1])
 
 
 def check_machine() -> None:
@@ -158,15 +169,20 @@ def digest(path: Path) -> str:
 
 
 def pip(env: Path, *arguments: str, hint: str = "see pip's message above") -> None:
-    run([str(env / "bin" / "python"), "-m", "pip", "install", "-qq", *arguments], hint=hint)
+    command = [str(env / "bin" / "python"), "-m", "pip", "install", "-qq", "--no-compile"]
+    run([*command, *arguments], hint=hint)
 
 
-def run(command: list[str], hint: str) -> str:
+def run(command: list[str], hint: str, environment: Mapping[str, str] | None = None) -> str:
     """Run `command` and return its output; on failure show the output's tail and `hint`."""
     # A PYTHONPATH that names other packages would leak into the environment being made.
-    environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    own = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run(
-        command, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        env={**own, **(environment or {})},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-15:])
