@@ -137,11 +137,7 @@ class FakeService(worker_pb2_grpc.WorkerLinkServicer):
         self._answer = answer
         self.streams = 0
 
-    def Attach(
-        self,  # noqa: N802 (gRPC's name)
-        request_iterator: Any,
-        context: Any,
-    ) -> Iterator[Any]:
+    def Attach(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self.streams += 1
         for index, message in enumerate(request_iterator):
             yield self._answer(index, message)

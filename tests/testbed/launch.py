@@ -64,8 +64,9 @@ class SglangServer:
     """One SGLang server; a context manager that owns its whole process group.
 
     `draft` and `algorithm` are SGLang's --speculative-draft-model-path and
-    --speculative-algorithm. `extra_args` come last and `extra_env` wins, so either may override what is set here. `cpu=False`
-    runs the SGLang of `python` as it is, on its GPU and without the test bed.
+    --speculative-algorithm. `extra_args` come last and `extra_env` wins, so either may override
+    what is set here. `cpu=False` runs the SGLang of `python` as it is, on its GPU and without the
+    test bed.
     """
 
     def __init__(
