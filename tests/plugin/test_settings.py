@@ -1,0 +1,49 @@
+"""The plugin's flags and environment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import pytest
+
+from laps_sglang.settings import Settings, SettingsError, add_flags, read_settings
+
+
+def test_off_unless_asked_for() -> None:
+    assert read_settings({}) is None
+    assert read_settings({"SGLANG_LAPS_MAX_RUNNING": "4"}) is None
+    # The address that the `laps` command uses must not patch a server.
+    assert read_settings({"LAPS_ENDPOINT": "127.0.0.1:50070"}) is None
+
+
+def test_settings_from_the_environment() -> None:
+    assert read_settings({"SGLANG_LAPS_EMBEDDED": "1"}) == Settings(None, None, "laps-sd")
+    environment = {
+        "SGLANG_LAPS_ENDPOINT": "h:1",
+        "SGLANG_LAPS_MAX_RUNNING": "4",
+        "SGLANG_LAPS_POLICY": "fcfs",
+    }
+    assert read_settings(environment) == Settings("h:1", 4, "fcfs")
+
+
+@pytest.mark.parametrize("cap", ["0", "-1", "four", "1.5", ""])
+def test_a_cap_that_is_no_number_is_refused(cap: str) -> None:
+    with pytest.raises(SettingsError, match=r"--laps-max-running .* at least 1"):
+        read_settings({"SGLANG_LAPS_EMBEDDED": "1", "SGLANG_LAPS_MAX_RUNNING": cap})
+
+
+def test_flags_reach_the_environment_and_not_sglang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    parser = argparse.ArgumentParser()
+    add_flags(None, parser)
+    arguments = parser.parse_args(
+        ["--laps-endpoint", "h:1", "--laps-embedded", "--laps-max-running", "3"]
+    )
+    # SGLang builds its ServerArgs from the namespace, and knows none of our fields.
+    assert vars(arguments) == {}
+    assert os.environ == {
+        "SGLANG_LAPS_ENDPOINT": "h:1",
+        "SGLANG_LAPS_EMBEDDED": "1",
+        "SGLANG_LAPS_MAX_RUNNING": "3",
+    }
