@@ -47,35 +47,57 @@ def _choose_amx_attention() -> None:
         from sglang.srt.arg_groups import overrides
 
         overrides.cpu_has_amx_support = lambda: True
-        _hook(
-            "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend.forward_extend",
-            _use_verify_seq_lens,
-            "AROUND",
-        )
+        _mend_first_versions()
     else:
         override_platform(has_amx=True).install()
 
 
-def _use_verify_seq_lens(
-    forward_extend: Callable[..., Any],
-    backend: Any,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    layer: Any,
-    forward_batch: Any,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    """Mend 0.5.16 and 0.5.17: they compute seq_lens + num_draft_tokens for TARGET_VERIFY in
-    `extend_metadata` and then pass `forward_batch.seq_lens` to the kernel all the same."""
-    if not forward_batch.forward_mode.is_target_verify():
-        return forward_extend(backend, q, k, v, layer, forward_batch, *args, **kwargs)
-    committed, forward_batch.seq_lens = forward_batch.seq_lens, backend.extend_metadata[0]
-    try:
-        return forward_extend(backend, q, k, v, layer, forward_batch, *args, **kwargs)
-    finally:
-        forward_batch.seq_lens = committed
+def _mend_first_versions() -> None:
+    """What 0.5.17 gets wrong on a CPU, kernels apart, and later versions mended."""
+    backend = "sglang.srt.layers.attention.intel_amx_backend.IntelAMXAttnBackend"
+    # It works out the lengths for verification and for drafting, and then passes the kernel
+    # those of the committed prefix all the same.
+    _hook(f"{backend}.forward_extend", _passing_seq_lens(_verify_seq_lens), "AROUND")
+    _hook(f"{backend}.forward_decode", _passing_seq_lens(_draft_seq_lens), "AROUND")
+    # NGRAM's C++ is compiled at run time and lacks an include that older compilers want.
+    os.environ.setdefault("CXX", "g++ -include cstddef")
+
+
+def _verify_seq_lens(backend: Any, forward_batch: Any) -> torch.Tensor | None:
+    is_verify = forward_batch.forward_mode.is_target_verify()
+    return backend.extend_metadata[0] if is_verify else None
+
+
+def _draft_seq_lens(backend: Any, forward_batch: Any) -> torch.Tensor | None:
+    metadata = backend.draft_decode_metadata
+    return None if metadata is None else metadata[1]
+
+
+def _passing_seq_lens(
+    right_lengths: Callable[[Any, Any], torch.Tensor | None],
+) -> Callable[..., Any]:
+    """A hook around an attention call that shows it `right_lengths`, where there are any."""
+
+    def around(
+        forward: Callable[..., Any],
+        backend: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        layer: Any,
+        forward_batch: Any,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        committed, seq_lens = forward_batch.seq_lens, right_lengths(backend, forward_batch)
+        if seq_lens is not None:
+            forward_batch.seq_lens = seq_lens
+        try:
+            return forward(backend, q, k, v, layer, forward_batch, *args, **kwargs)
+        finally:
+            forward_batch.seq_lens = committed
+
+    return around
 
 
 def _allocate_pages_without_triton() -> None:
