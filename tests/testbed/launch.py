@@ -161,21 +161,23 @@ class SglangServer:
         lines = self.log_path.read_text(errors="replace").splitlines()[-TAIL_LINES:]
         return "\n".join([f"The last lines of {self.log_path}:", *lines])
 
-    def stop(self, grace_s: float = 5.0) -> None:
+    def stop(self, grace_s: float = 2.0) -> None:
         """End the main process, the schedulers and the detokenizer; may be called twice.
 
-        SIGTERM to the main process, which ends the others; after `grace_s` SIGKILL to all, because
-        a server in the middle of a request waits for that request.
+        SIGTERM to the main process, which ends the others; after `grace_s` SIGKILL to all: SGLang
+        looks for the signal every 5 s only, and then waits for the requests it has.
         """
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
-        if not _ended(process, grace_s):
+        try:
+            process.terminate()
+            _ended(process, grace_s)
+        finally:  # a second Ctrl-C cuts the wait short, and nothing else
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            _ended(process, grace_s)
-        process.wait()
+            _ended(process, patience_s=10.0)
+            process.wait()
 
 
 def _ended(process: subprocess.Popen[bytes], patience_s: float) -> bool:
