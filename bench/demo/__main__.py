@@ -52,7 +52,7 @@ def main() -> None:
 
 async def compare(system: System, console: Console) -> None:
     """Send the load once under each policy, and report."""
-    prompts = read_prompts()
+    prompts = read_prompts(system.scale)
     endpoint = openai.AsyncOpenAI(
         base_url=f"{system.openai_url}/v1", api_key="none", timeout=1800, max_retries=0
     )

@@ -6,12 +6,12 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openai import AsyncOpenAI
 
-SPACING_S = 0.05
+SPACING_S = 0.005
 """Between two requests, so that they arrive in the order of the file, whatever the policy."""
 
 
@@ -33,10 +33,11 @@ class Answer:
     text: str
 
 
-def read_prompts() -> list[Prompt]:
-    """Read the load, a JSON object a line, in order of arrival."""
+def read_prompts(scale: int) -> list[Prompt]:
+    """Read the load, a JSON object a line, in order of arrival; answers may be `scale` as long."""
     lines = Path(__file__).with_name("requests.jsonl").read_text().splitlines()
-    return [Prompt(**json.loads(line)) for line in lines]
+    prompts = [Prompt(**json.loads(line)) for line in lines]
+    return [replace(prompt, max_tokens=scale * prompt.max_tokens) for prompt in prompts]
 
 
 async def send_all(

@@ -30,6 +30,8 @@ class System:
     """SGLang's own OpenAI endpoint, without the /v1."""
     service: str
     """host:port of the scheduling service."""
+    scale: int
+    """How much longer answers may be, so that the load keeps this machine busy for a while."""
 
     def flush_cache(self) -> None:
         """Empty SGLang's prefix cache, so that every run begins alike."""
@@ -64,7 +66,7 @@ def running(options: argparse.Namespace, logs: Path, console: Console) -> Iterat
         )
         with console.status("loading the model"), worker:
             console.print(f"Ready after {time.monotonic() - begin:.0f} s.")
-            yield System(worker.base_url, service.address)
+            yield System(worker.base_url, service.address, scale=8 if gpu else 1)
 
 
 def default_model() -> Path:
