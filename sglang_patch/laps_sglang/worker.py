@@ -93,18 +93,10 @@ class Worker:
         # A finished row takes no slot, and a batch of nothing else must be known to be empty below.
         drop_finished(running)
         queue: list[Req] = scheduler.waiting_queue
-        known = {id(req) for req in queue}
-        resident = [*running.reqs, *self.paused.reqs]
-        if scheduler.chunked_req is not None:
-            resident.append(scheduler.chunked_req)
-        offered = [req for req in self._best([*resident, *queue]) if id(req) in known]
+        offered = self._offered(queue, running)
         scheduler.waiting_queue = list(offered)
         out = prefill(running)
-        taken = {id(req) for req in offered} - {id(req) for req in scheduler.waiting_queue}
-        # In order of arrival again; requests whose grammar got ready just now joined at the end.
-        scheduler.waiting_queue = [req for req in queue if id(req) not in taken] + [
-            req for req in scheduler.waiting_queue if id(req) not in known
-        ]
+        scheduler.waiting_queue = _without_taken(queue, offered, scheduler.waiting_queue)
         if out.batch_to_run is not None:
             self.ledger.admitted(out.batch_to_run.reqs)
         elif self.paused and out.running_batch.is_empty():
@@ -113,6 +105,16 @@ class Worker:
             out.running_batch = self.paused.give_back(range(len(self.paused)))
             self.counters["resumes"] += len(out.running_batch.reqs)
         return out
+
+    def _offered(self, queue: list[Req], running: Batch) -> list[Req]:
+        """Return those of the waiting requests that are among the best of all, best first."""
+        if not queue:
+            return []
+        resident = [*running.reqs, *self.paused.reqs]
+        if self.scheduler.chunked_req is not None:
+            resident.append(self.scheduler.chunked_req)
+        waiting = {id(req) for req in queue}
+        return [req for req in self._best([*resident, *queue]) if id(req) in waiting]
 
     def decode(self, update: Callable[[Batch], Any], batch: Batch) -> Any:
         """Swap rows so that the best residents decode, then let SGLang prepare the round.
@@ -222,3 +224,14 @@ class Worker:
             "bad_hints": self.ledger.bad_hints,
             **self.counters,
         }
+
+
+def _without_taken(queue: list[Req], offered: list[Req], left: list[Req]) -> list[Req]:
+    """Return the waiting queue in order of arrival, where `left` remained of `offered`.
+
+    Requests in `left` that `queue` does not know joined meanwhile: their grammar got ready.
+    """
+    known = {id(req) for req in queue}
+    taken = {id(req) for req in offered} - {id(req) for req in left}
+    joined = [req for req in left if id(req) not in known]
+    return [req for req in queue if id(req) not in taken] + joined
