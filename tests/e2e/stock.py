@@ -1,0 +1,32 @@
+"""What stock SGLang answers: the truth that every other server is held to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from e2e.load import Job, Output, ask_all, jobs
+from e2e.servers import SMOLLM2, Variant, assert_clean, flush, internal_state, sglang, until
+
+
+def jobs_of(variant: Variant) -> list[Job]:
+    """The jobs that a variant is tested with; fewer for the one real model, which is slow."""
+    return jobs(count=8, longest=24) if variant is SMOLLM2 else jobs()
+
+
+class Stock:
+    """Outputs of servers without any of our flags, made once for each variant."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._outputs: dict[Variant, dict[str, Output]] = {}
+
+    def outputs(self, variant: Variant) -> dict[str, Output]:
+        """Outputs of the variant's jobs, by name of job."""
+        if variant not in self._outputs:
+            with sglang(variant, self._logs / f"{variant.name}.log") as server:
+                assert until(lambda: flush(server))
+                outputs = ask_all(server.base_url, jobs_of(variant))
+                assert "laps" not in internal_state(server)
+                assert_clean(server)
+            self._outputs[variant] = outputs
+        return self._outputs[variant]
