@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from openai import OpenAI
+from openai import OpenAI, Stream
 from openai.types import Completion
 
 ANSWER_TIMEOUT_S = 240.0
@@ -24,6 +24,10 @@ class Job:
     prompt: str
     max_tokens: int
     streamed: bool
+
+
+LONG_TOKENS = 1500
+"""So many that the request is aborted before it ends; the tiny model's context has 2048."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,22 @@ def _output(chunks: Sequence[Completion]) -> Output:
     return Output(tuple(token_ids), text, finish_reason)
 
 
+@contextmanager
+def long_request(
+    client: OpenAI, rid: str, hints: dict[str, object]
+) -> Iterator[Stream[Completion]]:
+    """Stream a request that does not end by itself; leaving closes its HTTP connection."""
+    with client.completions.create(
+        model="default",
+        prompt=f"{rid} {' '.join(WORDS)}",
+        max_tokens=LONG_TOKENS,
+        temperature=0,
+        stream=True,
+        extra_body={"rid": rid, "ignore_eos": True, "custom_params": {"laps": hints}},
+    ) as stream:
+        yield stream
+
+
 def ask_all(base_url: str, load: Sequence[Job]) -> dict[str, Output]:
     """Run all jobs at once; their outputs by name."""
     with openai_client(base_url) as client, ThreadPoolExecutor(len(load)) as pool:
@@ -104,7 +124,7 @@ class SteadyLoad:
 
     def __init__(self, base_url: str, load: Sequence[Job], clients: int) -> None:
         self._base_url = base_url
-        self._clients = clients
+        self.clients = clients
         self._jobs = itertools.cycle(load)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -123,9 +143,9 @@ class SteadyLoad:
         """Run the clients inside; at the end each finishes the request it has under way."""
         with (
             openai_client(self._base_url) as client,
-            ThreadPoolExecutor(self._clients) as pool,
+            ThreadPoolExecutor(self.clients) as pool,
         ):
-            for _ in range(self._clients):
+            for _ in range(self.clients):
                 pool.submit(self._work, client)
             try:
                 yield self
