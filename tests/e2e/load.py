@@ -140,7 +140,7 @@ class SteadyLoad:
 
     @contextmanager
     def running(self) -> Iterator[SteadyLoad]:
-        """Run the clients inside; at the end each finishes the request it has under way."""
+        """Run the clients inside; then stop, and wait for the last answers."""
         with (
             openai_client(self._base_url) as client,
             ThreadPoolExecutor(self.clients) as pool,
@@ -150,7 +150,11 @@ class SteadyLoad:
             try:
                 yield self
             finally:
-                self._stop.set()
+                self.stop()
+
+    def stop(self) -> None:
+        """Ask nothing any more; each client finishes the request it has under way."""
+        self._stop.set()
 
     def _work(self, client: OpenAI) -> None:
         while not self._stop.is_set():

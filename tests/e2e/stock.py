@@ -10,7 +10,7 @@ from e2e.servers import SMOLLM2, Variant, assert_clean, flush, internal_state, s
 
 def jobs_of(variant: Variant) -> list[Job]:
     """The jobs that a variant is tested with; fewer for the one real model, which is slow."""
-    return jobs(count=8, longest=24) if variant is SMOLLM2 else jobs()
+    return jobs(count=8, longest=16) if variant is SMOLLM2 else jobs()
 
 
 class Stock:

@@ -107,10 +107,10 @@ def test_the_command_generates(system: System, openai: OpenAI) -> None:
 def test_the_command_explains_and_cancels(system: System, openai: OpenAI) -> None:
     with long_request(openai, "endless", {"tenant": "slow"}) as stream:
         next(stream)
-        assert until(lambda: "endless" in system.live())
+        assert until(lambda: system.phase("endless") is Phase.RUNNING)
         explained = system.laps_json("explain", "endless")
         assert explained["request"]["hints"]["tenant"] == "slow"
-        assert (explained["policy"], explained["request"]["phase"]) == ("laps-sd", "running")
+        assert explained["policy"] == "laps-sd"
         assert "endless is being aborted" in system.laps("cancel", "endless")
         # SGLang's reason is not one of OpenAI's.
         assert str(list(stream)[-1].choices[0].finish_reason) == "abort"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from e2e.load import ask_all
-from e2e.servers import OVERLAP, PLAIN, TREE, assert_clean, laps_block, processes, sglang, until
+from e2e.servers import OVERLAP, TREE, assert_clean, laps_block, processes, sglang, until
 from e2e.stock import Stock, jobs_of
 from testbed.launch import ServerFailedError, SglangServer
+
+Flag = tuple[str, str]
 
 MAX_RUNNING = 4
 REFUSALS = {
@@ -24,38 +25,45 @@ REFUSALS = {
 }
 
 
-def test_the_embedded_engine_decides_without_a_service(stock: Stock, tmp_path: Path) -> None:
-    flags = ("--laps-embedded", "--laps-max-running", str(MAX_RUNNING))
-    with sglang(TREE, tmp_path / "sglang.log", *flags, loop=OVERLAP) as server:
-        assert ask_all(server.base_url, jobs_of(TREE)) == stock.outputs(TREE)
-        block = laps_block(server)
-        assert (block["mode"], block["policy"]) == ("embedded", "laps-sd")
-        assert block["max_running"] == MAX_RUNNING
-        assert block["pauses"] > 0
-        assert_clean(server)
+EMBEDDED = ("--laps-max-running", str(MAX_RUNNING))
 
 
 @pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, SglangServer]]:
-    """Servers that must refuse to start, by the flag at fault; started together."""
-    logs = tmp_path_factory.mktemp("refusals")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[Flag, SglangServer]]:
+    """Servers without a service, by the flag that sets each apart; started together."""
+    logs = tmp_path_factory.mktemp("modes")
     with ExitStack() as stack:
-        servers = {}
-        for flag, value in REFUSALS:
-            servers[flag] = sglang(PLAIN, logs / f"{flag}.log", "--laps-embedded", flag, value)
-            stack.callback(servers[flag].stop)
-            servers[flag].start()
-        yield servers
+        started = {}
+        for number, flag in enumerate((EMBEDDED, *REFUSALS)):
+            log = logs / f"{number}.log"
+            server = sglang(TREE, log, "--laps-embedded", *flag, loop=OVERLAP)
+            stack.callback(server.stop)
+            server.start()
+            started[flag] = server
+        yield started
 
 
-@pytest.mark.parametrize(("flag", "value"), REFUSALS)
-def test_a_server_that_cannot_be_scheduled_does_not_start(
-    refusing: dict[str, SglangServer], flag: str, value: str
+def test_the_embedded_engine_decides_without_a_service(
+    servers: dict[Flag, SglangServer], stock: Stock
 ) -> None:
-    server = refusing[flag]
+    server = servers[EMBEDDED]
+    server.wait_until_ready()
+    assert ask_all(server.base_url, jobs_of(TREE)) == stock.outputs(TREE)
+    block = laps_block(server)
+    assert (block["mode"], block["policy"]) == ("embedded", "laps-sd")
+    assert block["max_running"] == MAX_RUNNING
+    assert block["pauses"] > 0
+    assert_clean(server)
+
+
+@pytest.mark.parametrize("flag", REFUSALS, ids=" ".join)
+def test_a_server_that_cannot_be_scheduled_does_not_start(
+    servers: dict[Flag, SglangServer], flag: Flag
+) -> None:
+    server = servers[flag]
     group = server.pid
     with pytest.raises(ServerFailedError, match=r"exited \(status -?[1-9]"):
         server.wait_until_ready()
     assert until(lambda: not processes(group))
     log = server.log_path.read_text(errors="replace").splitlines()
-    assert sum(line.endswith(REFUSALS[flag, value]) for line in log) == 1
+    assert sum(line.endswith(REFUSALS[flag]) for line in log) == 1
