@@ -7,6 +7,7 @@ positions, the new ones included).  `o` [tokens, heads, dim] is written in place
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ def _decode(
     for i, (row, length) in enumerate(requests):
         first = max(0, length - sliding_window) if sliding_window else 0
         slots = req_to_token[row, first:length]
-        o[i : i + 1] = _attend(query[i : i + 1], k_buffer[slots], v_buffer[slots], scaling)
+        o[i : i + 1] = _attend(query[i : i + 1], k_buffer, v_buffer, slots, scaling)
 
 
 def _extend(
@@ -110,10 +111,11 @@ def _extend(
         elif is_causal:
             mask = _causal(new, length, sliding_window)
         o[start : start + new] = _attend(
-            query[start : start + new], k_buffer[slots], v_buffer[slots], scaling, mask
+            query[start : start + new], k_buffer, v_buffer, slots, scaling, mask
         )
 
 
+@lru_cache(maxsize=32)  # every layer of a step asks for the same few
 def _causal(new: int, length: int, sliding_window: int) -> Tensor:
     """[new, length]: true where the new token (row) may attend to the position (column)."""
     at = torch.arange(length - new, length).unsqueeze(1)
@@ -122,12 +124,22 @@ def _causal(new: int, length: int, sliding_window: int) -> Tensor:
     return visible & (position > at - sliding_window) if sliding_window else visible
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """Attention of one request: q [new, heads, dim], k and v [length, kv heads, dim]."""
-    q, k, v = (x.to(q.dtype).transpose(0, 1).unsqueeze(0) for x in (q, k, v))
-    out = scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+def _attend(
+    query: Tensor,
+    k_buffer: Tensor,
+    v_buffer: Tensor,
+    slots: Tensor,
+    scale: float,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Attention of one request: `query` [new, heads, dim], `slots` [length] in the buffers."""
+    q = query.transpose(0, 1).unsqueeze(0)
+    # index_select is several times faster than k_buffer[slots]
+    k, v = (
+        buffer.index_select(0, slots).to(q.dtype).transpose(0, 1).unsqueeze(0)
+        for buffer in (k_buffer, v_buffer)
     )
+    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)
     return out[0].transpose(0, 1)
 
 
