@@ -34,7 +34,9 @@ up: ## start the demo's system and keep it running until Ctrl-C
 	@$(MAKE) --no-print-directory demo-up
 
 demo-%:
-	@if $(HAS_GPU); then PYTHONPATH=tests:bench:$$PYTHONPATH exec $(PYTHON) -m demo $* $(DEMO); \
+	@if $(HAS_GPU); then \
+	  { [ -e $(MODEL) ] || $(PYTHON) tests/testbed/models.py smollm2; } && \
+	  PYTHONPATH=tests:bench:$$PYTHONPATH exec $(PYTHON) -m demo $* $(DEMO); \
 	else $(MAKE) --no-print-directory setup && exec env PYTHONPATH=tests:bench $(ENV)/bin/python -m demo $* $(DEMO); fi
 
 .PHONY: setup

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import openai
@@ -21,7 +22,7 @@ from laps.client import LapsClient, PolicySpec, Queue
 
 OUT = Path(".demo")
 POLICIES = ("laps-sd", "fcfs")
-"""LAPS-SD first, because then its length predictor has seen nothing finish yet."""
+"""LAPS-SD first, because then its length predictor has seen no such request finish yet."""
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ async def compare(system: System, console: Console) -> None:
             TimeElapsedColumn(),
             console=console,
         ) as progress:
-            await warm_up(endpoint, prompts, progress)
+            await warm_up(prompts, endpoint, service, progress)
             for policy in POLICIES:
                 system.flush_cache()
                 await service.set_policy(PolicySpec(policy))
@@ -82,15 +83,21 @@ async def compare(system: System, console: Console) -> None:
     print(path)
 
 
-async def warm_up(endpoint: openai.AsyncOpenAI, prompts: list[Prompt], progress: Progress) -> None:
-    """Let the first batches compile and allocate what they need, outside the comparison."""
+async def warm_up(
+    prompts: list[Prompt], endpoint: openai.AsyncOpenAI, service: LapsClient, progress: Progress
+) -> None:
+    """Let first batches, pauses included, compile what they need outside the comparison.
+
+    Answers are cut short, so that the length predictor learns nothing that would help it later.
+    """
 
     async def count(_: Answer) -> None:
         progress.advance(task)
 
-    first = prompts[:6]
-    task = progress.add_task("warm-up", total=len(first))
-    await send_all(endpoint, first, "warm-up", count)
+    await service.set_policy(PolicySpec("laps-sd"))
+    cut = [replace(prompt, max_tokens=min(prompt.max_tokens, 24)) for prompt in prompts[:12]]
+    task = progress.add_task("warm-up", total=len(cut))
+    await send_all(endpoint, cut, "warm-up", count)
 
 
 async def one_run(

@@ -37,6 +37,21 @@ class Run:
             "tokens": sum(answer.tokens for answer in self.answers),
         }
 
+    def requests(self) -> list[dict[str, float | str]]:
+        """Return the raw data, request by request in order of arrival."""
+        seen = {status.rid: status for status in self.statuses}
+        return [
+            {
+                "rid": answer.rid,
+                "latency_s": answer.latency_s,
+                "tokens": answer.tokens,
+                "rounds": seen[answer.rid].rounds,
+                "accept_length": seen[answer.rid].accept_length,
+                "preemptions": seen[answer.rid].preemptions,
+            }
+            for answer in self.answers
+        ]
+
 
 def summary(runs: Mapping[str, Run]) -> dict[str, Any]:
     """Return the demo's figures by policy, and whether the policies gave the same texts."""
@@ -45,8 +60,9 @@ def summary(runs: Mapping[str, Run]) -> dict[str, Any]:
     return {
         "policies": {name: run.figures() for name, run in runs.items()},
         "outputs_identical": all(text == texts[0] for text in texts),
-        "accept_length_min": min(accepted),
-        "accept_length_max": max(accepted),
+        "accept_length_min": min(accepted, default=0.0),
+        "accept_length_max": max(accepted, default=0.0),
+        "requests": {name: run.requests() for name, run in runs.items()},
     }
 
 

@@ -19,7 +19,10 @@ from testbed.service import LapsService
 
 MAX_RUNNING = 4
 """Requests that decode at once; the others wait, or pause with their KV cache kept."""
-EAGLE = ("--speculative-num-steps", "3", "--speculative-eagle-topk", "1")
+EAGLE = (
+    *("--speculative-num-steps", "3", "--speculative-eagle-topk", "4"),
+    *("--speculative-num-draft-tokens", "8"),
+)
 
 
 @dataclass(frozen=True)

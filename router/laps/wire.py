@@ -122,7 +122,7 @@ def _parse_parameters(text: str) -> Mapping[str, float | int | str | bool]:
     except (ValueError, RecursionError) as error:
         raise WireError(f"parameters_json is not valid JSON: {error}") from None
     if not isinstance(parsed, dict):
-        raise WireError('parameters_json must be a JSON object, such as {"starvation_s": 5}')
+        raise WireError('parameters_json must be a JSON object, such as {"max_wait_s": 5}')
     for name, value in parsed.items():
         if not isinstance(value, (float, int, str)):
             raise WireError(f"policy parameter {name!r} must be a number, a string or a boolean")

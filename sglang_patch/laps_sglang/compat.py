@@ -83,6 +83,10 @@ class Engine(ABC):
         """Give up a request's KV cache and slot, its tokens kept in the radix cache."""
 
     @abstractmethod
+    def holds_kv(self, req: Any) -> bool:
+        """Return whether a request holds KV cache and a slot."""
+
+    @abstractmethod
     def charge(self, adder: Any, tokens: float) -> None:
         """Take `tokens` off a PrefillAdder's budget."""
 
@@ -151,6 +155,9 @@ class Sglang0517(Engine):
 
         release_kv_cache(req, tree_cache, is_insert=True)
 
+    def holds_kv(self, req: Any) -> bool:
+        return req.kv is not None
+
     def charge(self, adder: Any, tokens: float) -> None:
         adder.rem_total_token_offset += tokens
 
@@ -193,6 +200,9 @@ class Sglang0523(Engine):
         from sglang.srt.mem_cache.common import release_kv_cache
 
         release_kv_cache(req, tree_cache, checkpoint=True)
+
+    def holds_kv(self, req: Any) -> bool:
+        return bool(req.kv.holds_kv)
 
     def charge(self, adder: Any, tokens: float) -> None:
         adder.memory_budget.total_offset += tokens

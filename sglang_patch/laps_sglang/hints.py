@@ -8,6 +8,8 @@ from typing import Any
 from laps.engine.types import Hints
 
 NO_HINTS = Hints()
+MAX_TENANT = 256
+"""Characters: a tenant is sent along with its request at every resync."""
 
 
 class HintError(ValueError):
@@ -32,14 +34,22 @@ def parse_hints(custom_params: Any) -> Hints:
             "it takes tenant, priority, predicted_tokens and deadline_s"
         )
     tenant = given.get("tenant", "")
-    if not isinstance(tenant, str):
-        raise HintError(f"tenant must be a string, not {tenant!r}")
+    if not isinstance(tenant, str) or len(tenant) > MAX_TENANT or not _is_utf8(tenant):
+        raise HintError(f"tenant must be a string of at most {MAX_TENANT} characters in UTF-8")
     return Hints(
         tenant=tenant,
         priority=_integer(given, "priority", -(2**31), 2**31 - 1),
         predicted_tokens=_integer(given, "predicted_tokens", 1, 2**31 - 1),
         deadline_s=_seconds(given, "deadline_s"),
     )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _integer(given: dict[str, Any], name: str, low: int, high: int) -> int:

@@ -81,6 +81,8 @@ class Hooks:
         original(scheduler, req, *args, **kw)
         if scheduler.waiting_queue and scheduler.waiting_queue[-1] is req:
             self.worker.ledger.queued(req, time.monotonic())
+        else:
+            self.worker.ledger.rejected(req)
 
     def prefill(self, original: Callable[..., Any], scheduler: Any, running_batch: Any) -> Any:
         """Offer SGLang the waiting requests that deserve a slot."""

@@ -7,7 +7,7 @@ in which SGLang broadcasts requests; only the entry rank reports.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,11 @@ class Ledger:
         self._finished: list[Handle] = []
         self._aborted: list[Handle] = []
 
+    @property
+    def live(self) -> Collection[Handle]:
+        """Handles of the requests that have arrived and not left."""
+        return self._live.keys()
+
     def queued(self, req: Req, now_s: float) -> None:
         """Note that SGLang put `req` into its waiting queue, for the first time or again."""
         handle = handle_of(req)
@@ -82,7 +87,8 @@ class Ledger:
             logger.warning("laps: ignored the hints of request %s: %s", req.rid, error)
         arrival = Arrival(
             handle=self._next,
-            rid=req.rid,
+            # Protobuf takes no lone surrogates; Python's JSON does.
+            rid=req.rid.encode("utf-8", "replace").decode(),
             arrival_s=now_s,
             prompt_tokens=len(req.origin_input_ids),
             # SGLang caps max_new_tokens to what the context has room for before it queues.
@@ -161,6 +167,22 @@ class Ledger:
         if len(self._waiting) == sum(handle_of(req) is not None for req in queue):
             return
         for handle in sorted(self._waiting - {handle_of(req) for req in queue}):
+            self.rejected(self._live[handle].req)
+
+    def reconcile_rows(self, released: Iterable[Req]) -> None:
+        """Note the requests that SGLang aborted in a running batch, for want of memory.
+
+        `released` are rows that hold no KV cache any more: finished and retracted ones, too.
+        """
+        for req in released:
+            handle = handle_of(req)
+            if handle in self._live and handle not in self._waiting and not req.finished():
+                self.rejected(req)
+
+    def rejected(self, req: Req) -> None:
+        """Note that SGLang dropped `req`, if it was known."""
+        handle = handle_of(req)
+        if handle is not None and handle in self._live:
             self._aborted.append(handle)
             self._forget(handle)
 

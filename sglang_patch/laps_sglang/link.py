@@ -18,6 +18,8 @@ import grpc
 
 from laps import wire
 from laps.engine.types import Plan, PolicySpec, Snapshot, StepReport
+from laps.policies.base import PolicyError
+from laps.policies.registry import build_policy
 from laps.v1 import worker_pb2, worker_pb2_grpc
 
 logger = logging.getLogger(__name__)
@@ -119,13 +121,17 @@ class ServiceLink:
     # --- link's thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
-        pause_s = RECONNECT_S[0]
+        pause_s, missing = RECONNECT_S[0], False
         while not self._closed.wait(pause_s):
             with grpc.insecure_channel(self.endpoint, options=_CHANNEL_OPTIONS) as channel:
                 try:
                     grpc.channel_ready_future(channel).result(timeout=RECONNECT_S[1])
                 except grpc.FutureTimeoutError:
+                    if not missing:
+                        logger.warning("laps: no service at %s: trying on", self.endpoint)
+                    missing = True
                     continue
+                missing = False
                 welcomed = self._exchange(channel)
             pause_s = RECONNECT_S[0] if welcomed else min(2 * pause_s, RECONNECT_S[1])
 
@@ -137,13 +143,13 @@ class ServiceLink:
         self._stream = stream
         try:
             for message in call:
-                if message.WhichOneof("body") == "welcome":
-                    self.policy = wire.policy_from_proto(message.welcome.policy)
-                    self._ttl_s = message.welcome.plan_ttl_s
+                body = message.WhichOneof("body")
+                if body == "welcome":
+                    self._greet(message.welcome)
                     if not welcomed:
                         logger.info("laps: attached to the service at %s", self.endpoint)
                     welcomed = True
-                else:
+                elif body == "plan":
                     self._take(stream, message.plan)
         except grpc.RpcError as error:
             if not self._closed.is_set():
@@ -155,6 +161,21 @@ class ServiceLink:
             stream.outbox.put(None)
             call.cancel()
         return welcomed
+
+    def _greet(self, welcome: worker_pb2.Welcome) -> None:
+        if welcome.protocol != wire.PROTOCOL:
+            raise wire.WireError(
+                f"it speaks version {welcome.protocol} of the contract, this worker {wire.PROTOCOL}"
+            )
+        self._ttl_s = welcome.plan_ttl_s
+        policy = wire.policy_from_proto(welcome.policy)
+        try:
+            build_policy(policy)
+        except PolicyError as error:
+            # Its plans are as good as any; only the engine that stands in for it cannot follow.
+            logger.warning("laps: the service has a policy that this worker lacks: %s", error)
+        else:
+            self.policy = policy
 
     def _take(self, stream: _Stream, message: worker_pb2.Plan) -> None:
         plan = wire.plan_from_proto(message, stream.newest or Plan())

@@ -52,6 +52,14 @@ def _checks(settings: Mapping[str, Any], max_running: int | None) -> list[tuple[
             given("schedule_policy") not in (None, "fcfs"),
             "--schedule-policy other than fcfs: it reorders what the plan has ordered",
         ),
+        (
+            bool(given("enable_lora") or given("lora_paths")),
+            "--enable-lora: SGLang counts the adapters of running requests only",
+        ),
+        (
+            bool(given("enable_streaming_session")),
+            "--enable-streaming-session: a session keeps the slot that a demotion gives up",
+        ),
         (bool(given("enable_pdmux")), "--enable-pdmux: it has a scheduler loop of its own"),
         (bool(given("enable_hisparse")), "--enable-hisparse: it moves requests between batches"),
         (
@@ -69,3 +77,12 @@ def _checks(settings: Mapping[str, Any], max_running: int | None) -> list[tuple[
             "requests that run are resident",
         ),
     ]
+
+
+def refuse_unsupported_model(scheduler: Any) -> None:
+    """Raise UnsupportedEngineError for a model whose state is more than a KV cache in full."""
+    if scheduler.is_hybrid_ssm or scheduler.is_hybrid_swa:
+        kind = "state-space layers" if scheduler.is_hybrid_ssm else "sliding-window attention"
+        raise UnsupportedEngineError(
+            f"sglang-laps cannot schedule this model: a paused request with {kind} is not supported"
+        )

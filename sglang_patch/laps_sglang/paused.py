@@ -42,9 +42,10 @@ class PausedBatch:
 
     def take_in(self, batch: Batch, rows: Iterable[int], iteration: int) -> int:
         """Move `rows` of `batch` in, as paused since `iteration`; return how many."""
-        out = split_off(batch, rows)
-        # Admission stays closed until a row leaves the running batch: one just did.
+        # Admission stays closed until a row leaves the running batch: one does now. The rows that
+        # leave carry the flag along, and may be SGLang's running batch later.
         batch.batch_is_full = False
+        out = split_off(batch, rows)
         for req in out.reqs:
             self._since[req.rid] = iteration
         self._batch = merge(self._batch, out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from laps.engine.engine import Engine
@@ -43,7 +44,8 @@ class EmbeddedPlanner:
             self._engine.observe(report)
 
     def newest(self) -> Plan:
-        return self._engine.plan()
+        # In reports, number 0 says that the worker decided for itself.
+        return replace(self._engine.plan(), seq=0)
 
     def describe(self) -> dict[str, object]:
         return {"mode": "embedded", "policy": self._engine.policy_spec.name}

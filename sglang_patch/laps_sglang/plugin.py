@@ -25,7 +25,7 @@ from laps_sglang.compat import (
 )
 from laps_sglang.hooks import Hooks
 from laps_sglang.link import ServiceLink
-from laps_sglang.modes import refuse_unsupported
+from laps_sglang.modes import refuse_unsupported, refuse_unsupported_model
 from laps_sglang.planner import EmbeddedPlanner, RemotePlanner
 from laps_sglang.settings import Settings, SettingsError, add_flags, read_settings
 from laps_sglang.worker import Worker
@@ -64,6 +64,7 @@ def install(settings: Settings, engine: Engine) -> Hooks:
         refuse_unsupported(resolved_settings(), settings.max_running)
 
     def attach(scheduler: Any) -> Worker:
+        refuse_unsupported_model(scheduler)
         worker = Worker(scheduler, engine, settings.max_running)
         if engine.is_entry_rank(scheduler):
             if settings.endpoint is None:
@@ -82,14 +83,16 @@ def install(settings: Settings, engine: Engine) -> Hooks:
 
 def identify(settings: dict[str, Any], dp_rank: int) -> wire.WorkerIdentity:
     """Return who this scheduler process is to a service; `settings` are SGLang's, resolved."""
-    host, port = settings["host"], settings["port"]
-    reachable = os.uname().nodename if host in ("0.0.0.0", "::") else host
+    node, port = os.uname().nodename, settings["port"]
+    host = node if settings["host"] in ("0.0.0.0", "::") else settings["host"]
+    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    scheme = "https" if settings.get("ssl_certfile") else "http"
     drafts = settings.get("speculative_num_draft_tokens") or 0
     return wire.WorkerIdentity(
-        worker_id=f"{reachable}:{port}/dp{dp_rank}",
+        worker_id=f"{node}:{port}/dp{dp_rank}",
         incarnation=time.time_ns(),
         model=settings.get("served_model_name") or settings["model_path"],
-        http_url=f"http://{reachable}:{port}",
+        http_url=f"{scheme}://{authority}",
         sglang_version=version("sglang"),
         algorithm=settings.get("speculative_algorithm") or "",
         draft_tokens=max(0, drafts - 1),

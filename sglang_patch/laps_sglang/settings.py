@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,9 +44,20 @@ class Settings:
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings | None:
     """Return the settings, or None if the plugin was not asked for. Raises SettingsError."""
     endpoint = environment.get(ENDPOINT) or None
-    if endpoint is None and environment.get(EMBEDDED) != "1":
-        return None
+    embedded = environment.get(EMBEDDED, "0")
     max_running = environment.get(MAX_RUNNING)
+    if embedded not in ("0", "1"):
+        raise SettingsError(f"{EMBEDDED} must be 0 or 1, not {embedded!r}")
+    if endpoint is None and embedded == "0":
+        if max_running is not None or environment.get(POLICY):
+            raise SettingsError(
+                "--laps-max-running and --laps-policy need --laps-endpoint or --laps-embedded"
+            )
+        return None
+    if endpoint is not None and embedded == "1":
+        raise SettingsError("give either --laps-endpoint or --laps-embedded, not both")
+    if endpoint is not None and not re.fullmatch(r"\S+:\d+", endpoint):
+        raise SettingsError(f"--laps-endpoint ({ENDPOINT}) must be HOST:PORT, not {endpoint!r}")
     if max_running is not None and (not max_running.isdecimal() or int(max_running) < 1):
         raise SettingsError(
             f"--laps-max-running ({MAX_RUNNING}) must be a whole number of at least 1, "

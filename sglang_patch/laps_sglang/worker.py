@@ -59,8 +59,10 @@ class Worker:
         if self.planner is None:
             return None
         plan = self.planner.newest()
-        same = plan.order == self.plan.order and plan.horizon == self.plan.horizon
-        return None if same else plan
+        if plan.order != self.plan.order or plan.horizon != self.plan.horizon:
+            return plan
+        self.plan = plan  # the same order by another name: only reports tell the two apart
+        return None
 
     def use(self, plan: Plan) -> None:
         """Put `plan` into force; called on every rank in the same iteration."""
@@ -125,7 +127,9 @@ class Worker:
         if not batch.is_empty():
             self._swap(batch)
             self._make_room(batch)
+        rows = list(batch.reqs)
         out = update(batch)
+        self.ledger.reconcile_rows(req for req in rows if not self.engine.holds_kv(req))
         # Only now, after this iteration's admission: were a request admitted again while a result
         # of its is in flight, that result would be taken for the new one's.
         for req in self._demoted:
@@ -155,12 +159,16 @@ class Worker:
         """Demote paused requests, the lowest rank first, until the round's KV cache fits.
 
         Before SGLang sees the shortage: it knows nothing of paused requests and would retract
-        running ones, or abort the last of them.
+        running ones, or abort the last of them. What cannot be demoted now (its result is in
+        flight, or the waiting queue is full) goes back into the batch, above the cap for this
+        round, so that SGLang can choose among all when it retracts.
         """
         while self.paused and not batch.check_decode_mem():
             settled = self.paused.settled(self._iteration)
-            if not settled:
-                break
+            if not settled or self._queue_is_full():
+                self.counters["resumes"] += len(self.paused)
+                batch.merge_batch(self.paused.give_back(range(len(self.paused))))
+                return
             row = max(settled, key=lambda row: self._rank_of(self.paused.reqs[row]))
             (req,) = self.paused.give_back([row]).reqs
             self.engine.release_to_cache(req, self.scheduler.tree_cache)
@@ -168,6 +176,11 @@ class Worker:
             batch.batch_is_full = False
             self._demoted.append(req)
             self.counters["demotions"] += 1
+
+    def _queue_is_full(self) -> bool:
+        limit = self.scheduler.max_queued_requests
+        queued = len(self.scheduler.waiting_queue) + len(self._demoted)
+        return limit is not None and queued >= limit
 
     def resume_all(self) -> None:
         """Put every paused request back into SGLang's running batch."""

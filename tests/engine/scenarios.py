@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sglang.srt.managers.io_struct import GetInternalStateReqOutput, PauseGenerationReqInput
+from sglang.srt.managers.io_struct import (
+    AbortReq,
+    GetInternalStateReqOutput,
+    PauseGenerationReqInput,
+)
 from sglang.srt.managers.scheduler import Scheduler
 
 from engine.fake_model import reference
@@ -67,6 +71,17 @@ def _finish(loop: RealLoop, reqs: Sequence[Any], each: Callable[[int], None]) ->
     return done
 
 
+def _run(loop: RealLoop, ready: Callable[[], bool], each: Callable[[int], None]) -> None:
+    """Run until the scheduler is idle, once `ready`."""
+
+    def script(iteration: int) -> bool:
+        each(iteration)
+        return iteration > 20 and ready() and loop.scheduler.is_fully_idle()
+
+    loop.run(script)
+    loop.check_no_leak()
+
+
 def random_pauses() -> None:
     """Texts, homes, aborts, reports and memory under random plans."""
     for seed in range(2):
@@ -77,6 +92,74 @@ def scarce_memory() -> None:
     """Paused requests are demoted before a running one is retracted or lost."""
     load = Load(seed=0, requests=12, tokens=(30, 70), longest_prompt=20, scarce_memory=True)
     assert run_random_load(Setup(slots=12, kv_tokens=230), load)["demotions"] > 0
+
+
+def a_swap_without_memory_loses_nothing() -> None:
+    """A row that was paused a moment ago cannot be demoted; nor may the other one be aborted."""
+    for kv_tokens in (70, 80, 90):
+        for overlap in (True, False):
+            with one_at_a_time(kv_tokens=kv_tokens, overlap=overlap) as (loop, planner):
+                loop.expect_short_answers()
+                reqs = [loop.submit(f"r{i}", range(5 + i, 10 + i), 40) for i in range(2)]
+
+                def each(iteration: int, planner: FixedPlanner = planner) -> None:
+                    planner.order(*((1, 2) if iteration % 2 else (2, 1)))
+
+                _finish(loop, reqs, each)
+                for req in reqs:
+                    assert list(req.output_ids)[:40] == reference(list(req.origin_input_ids), 40)
+                assert not loop.worker.ledger.live
+
+
+def a_full_queue_takes_back_no_paused_request() -> None:
+    """With SGLang's queue full a demotion would lose the request; and no lost one is remembered."""
+    with one_at_a_time(kv_tokens=120) as (loop, planner):
+        loop.expect_short_answers()
+        loop.scheduler.max_queued_requests = 0
+        planner.order(2, 1)
+        reqs: list[Any] = []
+
+        def each(iteration: int) -> None:
+            if iteration in (1, 6):
+                loop.scheduler.max_queued_requests = None
+                reqs.append(loop.submit(f"r{len(reqs)}", range(5 + iteration, 10 + iteration), 70))
+            elif not loop.scheduler.waiting_queue:
+                loop.scheduler.max_queued_requests = 0
+
+        _run(loop, lambda: len(reqs) == 2, each)
+        assert loop.worker.counters["demotions"] == 0
+        assert not loop.worker.ledger.live
+
+
+def admission_reopens_when_a_row_pauses() -> None:
+    """A newcomer that outranks the running request gets the slot that another one has left."""
+    with one_at_a_time(slots=2, overlap=False) as (loop, planner):
+        reqs: dict[str, Any] = {}
+        first_token_of_d = 0
+
+        def each(iteration: int) -> None:
+            nonlocal first_token_of_d
+            if iteration == 1:
+                reqs["a"] = loop.submit("a", range(5), 150)
+                planner.order(1)
+            elif iteration == 4:
+                reqs["b"] = loop.submit("b", range(6), 20)
+                planner.order(2, 1)
+            elif iteration == 8:
+                planner.order(1, 2)
+            elif iteration == 12:  # finds both slots taken: SGLang notes that it is full
+                reqs["c"] = loop.submit("c", range(7), 20)
+                planner.order(3, 2, 1)
+            elif iteration == 14:
+                loop.scheduler.abort_request(AbortReq(rid="c"))
+            elif "d" not in reqs and iteration > 14 and reqs["b"].finished():
+                reqs["d"] = loop.submit("d", range(8), 10)
+                planner.order(4, 1)
+            elif "d" in reqs and reqs["d"].output_ids and not first_token_of_d:
+                first_token_of_d = len(reqs["a"].output_ids)
+
+        _run(loop, lambda: "d" in reqs, each)
+        assert 0 < first_token_of_d < 100
 
 
 def plan_order_is_served() -> None:
@@ -200,6 +283,9 @@ SCENARIOS: tuple[Callable[[], None], ...] = (
     paused_requests_count_in_admission,
     retraction_of_the_whole_engine_finds_paused_requests,
     paused_requests_time_out,
+    a_swap_without_memory_loses_nothing,
+    a_full_queue_takes_back_no_paused_request,
+    admission_reopens_when_a_row_pauses,
     random_pauses,
     scarce_memory,
 )

@@ -82,10 +82,12 @@ def service(tmp_path: Path) -> Iterator[LapsService]:
         yield running
 
 
-def test_the_service_decides(service: LapsService) -> None:
+def test_the_service_decides(tmp_path: Path) -> None:
     deciders: list[object] = []
-    serve_all(service.address, lambda _, planner: deciders.append(decided_by(planner)))
-    assert deciders.count("service") > len(deciders) / 2
+    with LapsService("--plan-ttl-s", "600", log_path=tmp_path / "laps.log") as service:
+        serve_all(service.address, lambda _, planner: deciders.append(decided_by(planner)))
+    # The first iteration comes before the first plan; after that, once attached is always.
+    assert set(deciders[deciders.index("service", 1) :]) == {"service"}
 
 
 def test_kill_and_restart_of_the_service(service: LapsService) -> None:
@@ -182,10 +184,13 @@ NONSENSE: dict[str, Callable[[int, Any], Any]] = {
     "unchanged against nothing": lambda i, _: plan(seq=77, unchanged=True) if i else WELCOME,
     "plans before any welcome": lambda i, m: plan(seq=i + 1, step=_step(m), order=[1]),
     "an empty message": lambda *_: worker_pb2.ServiceMessage(),
-    "a policy that does not exist": lambda *_: worker_pb2.ServiceMessage(
+    "a policy that is no JSON": lambda *_: worker_pb2.ServiceMessage(
         welcome=worker_pb2.Welcome(
-            policy=common_pb2.PolicySpec(name="?", parameters_json="[1"), protocol=1
+            policy=common_pb2.PolicySpec(name="laps-sd", parameters_json="[1"), protocol=1
         )
+    ),
+    "another contract": lambda *_: worker_pb2.ServiceMessage(
+        welcome=worker_pb2.Welcome(protocol=77)
     ),
     "silence after the welcome": lambda i, _: WELCOME if i == 0 else _never(),
 }
@@ -196,6 +201,23 @@ def test_a_service_that_talks_nonsense(kind: str) -> None:
     with fake_service(NONSENSE[kind]) as (address, fake):
         serve_all(address, lambda *_: None)
         assert fake.streams >= 1
+
+
+def test_a_policy_that_only_the_service_knows() -> None:
+    """It plans for a while and dies: the engine that stands in goes by the policy it has."""
+    policy = common_pb2.PolicySpec(name="of-a-newer-service")
+    welcome = worker_pb2.Welcome(policy=policy, plan_ttl_s=0.2, protocol=1)
+
+    def answer(index: int, message: worker_pb2.WorkerMessage) -> worker_pb2.ServiceMessage:
+        if index == 0:
+            return worker_pb2.ServiceMessage(welcome=welcome)
+        return plan(seq=index, step=_step(message)) if index < 60 else _never()
+
+    deciders: list[object] = []
+    with fake_service(answer) as (address, _):
+        serve_all(address, lambda _, planner: deciders.append(decided_by(planner)))
+    assert "service" in deciders
+    assert deciders[-1] == "embedded engine"
 
 
 def test_no_service_at_all() -> None:

@@ -36,6 +36,8 @@ def test_whole_floats_are_integers() -> None:
         ([], "must be an object, not list"),
         ({"tennant": "a"}, r"no field \['tennant'\]; it takes tenant, priority"),
         ({"tenant": 3}, "tenant must be a string"),
+        ({"tenant": "\ud800"}, "tenant must be a string of at most 256 characters in UTF-8"),
+        ({"tenant": "a" * 257}, "tenant must be a string of at most 256"),
         ({"priority": 1.5}, "priority must be an integer"),
         ({"priority": True}, "priority must be an integer"),
         ({"priority": 2**31}, "priority must be an integer from -2147483648"),

@@ -34,6 +34,8 @@ def test_the_default_modes_are_supported() -> None:
         ("enable_mixed_chunk", True),
         ("enable_priority_scheduling", True),
         ("schedule_policy", "lpm"),
+        ("enable_lora", True),
+        ("enable_streaming_session", True),
         ("enable_pdmux", True),
         ("enable_hisparse", True),
         ("dllm_algorithm", "x"),

@@ -12,7 +12,7 @@ from laps_sglang.settings import Settings, SettingsError, add_flags, read_settin
 
 def test_off_unless_asked_for() -> None:
     assert read_settings({}) is None
-    assert read_settings({"SGLANG_LAPS_MAX_RUNNING": "4"}) is None
+    assert read_settings({"SGLANG_LAPS_EMBEDDED": "0"}) is None
     # The address that the `laps` command uses must not patch a server.
     assert read_settings({"LAPS_ENDPOINT": "127.0.0.1:50070"}) is None
 
@@ -31,6 +31,23 @@ def test_settings_from_the_environment() -> None:
 def test_a_cap_that_is_no_number_is_refused(cap: str) -> None:
     with pytest.raises(SettingsError, match=r"--laps-max-running .* at least 1"):
         read_settings({"SGLANG_LAPS_EMBEDDED": "1", "SGLANG_LAPS_MAX_RUNNING": cap})
+
+
+@pytest.mark.parametrize(
+    ("environment", "complaint"),
+    [
+        ({"MAX_RUNNING": "4"}, "need --laps-endpoint or --laps-embedded"),
+        ({"POLICY": "fcfs"}, "need --laps-endpoint or --laps-embedded"),
+        ({"EMBEDDED": "true"}, "must be 0 or 1"),
+        ({"EMBEDDED": "1", "ENDPOINT": "h:1"}, "not both"),
+        ({"ENDPOINT": "nonsense"}, "must be HOST:PORT"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(
+    environment: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        read_settings({f"SGLANG_LAPS_{name}": value for name, value in environment.items()})
 
 
 def test_flags_reach_the_environment_and_not_sglang(monkeypatch: pytest.MonkeyPatch) -> None:

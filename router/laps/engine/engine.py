@@ -1,4 +1,4 @@
-"""The engine: reports in, plans out. Hosted unchanged by the service, the worker and the simulator.
+"""The engine: reports in, plans out. Hosted unchanged by the service and the worker.
 
 It does no I/O, owns no clock, starts no thread and draws no random number: two engines that saw
 the same reports make the same plans. Time is what the reports say.

@@ -87,6 +87,8 @@ class Ordering:
         """Find the new place of a resting request whose state has changed."""
         self._resting.remove(request)
         self._place(request)
+        if request.handle in self._predicted:
+            self._predicted.move_to_end(request.handle)  # its prediction is the newest now
 
     def remove(self, request: Request) -> None:
         """Forget a request that has left."""
@@ -108,7 +110,6 @@ class Ordering:
             if request.prediction == self._finishes:
                 return
             self.move(request)
-            self._predicted.move_to_end(request.handle)
 
     def first(self, count: int) -> list[Request]:
         """Return the best `count` requests, best first."""

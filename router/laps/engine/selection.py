@@ -1,4 +1,4 @@
-"""From a plan to the requests that run: the rule that worker and simulator share."""
+"""From a plan to the requests that run: the rule that every host applies."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What goes into the engine and what comes out: plain values, no behaviour beyond their own shape.
 
-The same types cross every host (service, worker, simulator); `laps.wire` turns them into protobuf.
+The same types cross every host; `laps.wire` turns them into protobuf.
 Times are seconds on the worker's monotonic clock. Service is counted in verify rounds.
 """
 

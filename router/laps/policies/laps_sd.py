@@ -26,7 +26,7 @@ class LapsSd:
 
     order: Literal["one-scale", "strict"] = "one-scale"
     """`one-scale`: all requests in one order. `strict`: queues by attained service come first."""
-    quantum: Annotated[int, Field(ge=1)] = 8
+    quantum: Annotated[int, Field(ge=1)] = 32
     """Rounds that an unperceived request runs before it gives way; strict: quantum of level 0."""
     ratio: Annotated[float, Field(ge=1.0, le=1000.0)] = 2.0
     """strict: quantum of a level over that of the level before."""
