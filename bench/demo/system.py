@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -61,9 +62,10 @@ def running(options: argparse.Namespace, logs: Path, console: Console) -> Iterat
             extra_args=(
                 *EAGLE,
                 *("--laps-endpoint", service.address, "--laps-max-running", str(MAX_RUNNING)),
-                *("--max-running-requests", "32"),
+                *("--max-running-requests", "32", "--skip-server-warmup"),
                 *options.sglang_args,
             ),
+            extra_env={} if gpu else {"OMP_NUM_THREADS": str(os.cpu_count())},
             log_path=logs / "sglang.log",
             start_timeout_s=600,
         )
