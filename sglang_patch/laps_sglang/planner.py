@@ -66,7 +66,9 @@ class RemotePlanner:
         self._policy = policy
         self._snapshot = snapshot
         self._fallback: EmbeddedPlanner | None = None
+        self._served = False
         self._fallbacks = 0
+        """Times the service fell silent; the wait for its first plan is none."""
 
     def submit(self, report: StepReport | None) -> None:
         if self._link.wants_hello:
@@ -80,13 +82,15 @@ class RemotePlanner:
     def newest(self) -> Plan:
         plan = self._link.plan()
         if plan is not None:
+            self._served = True
             if self._fallback is not None:
-                logger.info("laps: the service decides again")
+                logger.info("laps: the service decides")
                 self._fallback = None
             return plan
         if self._fallback is None:
-            self._fallbacks += 1
-            logger.warning("laps: no plan from the service: the embedded engine decides")
+            if self._served:
+                self._fallbacks += 1
+                logger.warning("laps: no plan from the service: the embedded engine decides")
             self._fallback = EmbeddedPlanner(self._link.policy or self._policy, self._snapshot)
         return self._fallback.newest()
 
