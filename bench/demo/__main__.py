@@ -95,7 +95,7 @@ async def warm_up(
         progress.advance(task)
 
     await service.set_policy(PolicySpec("laps-sd"))
-    cut = [replace(prompt, max_tokens=min(prompt.max_tokens, 16)) for prompt in prompts[:8]]
+    cut = [replace(prompt, max_tokens=min(prompt.max_tokens, 24)) for prompt in prompts[:12]]
     task = progress.add_task("warm-up", total=len(cut))
     await send_all(endpoint, cut, "warm-up", count)
 

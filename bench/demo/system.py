@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -65,7 +64,6 @@ def running(options: argparse.Namespace, logs: Path, console: Console) -> Iterat
                 *("--max-running-requests", "32", "--skip-server-warmup"),
                 *options.sglang_args,
             ),
-            extra_env={} if gpu else {"OMP_NUM_THREADS": str(os.cpu_count())},
             log_path=logs / "sglang.log",
             start_timeout_s=600,
         )
