@@ -75,8 +75,11 @@ class Engine(ABC):
     """What this version must have; checked at start."""
 
     @abstractmethod
-    def hooks(self, paused: Callable[[], Sequence[Any]], batch: Callable[[], Any]) -> Hooks:
-        """Return the hooks by which SGLang finds paused requests where it walks its batches."""
+    def hooks(self, paused: Callable[[], Sequence[Any]], expose: Callable[[], Any]) -> Hooks:
+        """Return the hooks by which SGLang finds paused requests where it walks its batches.
+
+        `paused` gives the requests; `expose` their batch (or None), to be marked or timed out.
+        """
 
     @abstractmethod
     def release_to_cache(self, req: Any, tree_cache: Any) -> None:
@@ -121,20 +124,24 @@ class Sglang0517(Engine):
         Target("sglang.srt.mem_cache.common.release_kv_cache", ("is_insert",)),
     )
 
-    def hooks(self, paused: Callable[[], Sequence[Any]], batch: Callable[[], Any]) -> Hooks:
+    def hooks(self, paused: Callable[[], Sequence[Any]], expose: Callable[[], Any]) -> Hooks:
         def abort_request(original: Callable[..., Any], scheduler: Any, recv_req: Any) -> Any:
             from sglang.srt.managers.schedule_batch import FINISH_ABORT
 
             out = original(scheduler, recv_req)
+            expose()
             for req in paused():
                 if not req.finished() and (recv_req.abort_all or req.rid.startswith(recv_req.rid)):
                     req.to_finish = FINISH_ABORT()
             return out
 
+        from sglang.srt.environ import envs
+
         def running_timeout(original: Callable[..., Any], scheduler: Any, running: Any) -> None:
             original(scheduler, running)
-            if batch() is not None:
-                original(scheduler, batch())
+            # Off by default, and called in every step.
+            if envs.SGLANG_REQ_RUNNING_TIMEOUT.get() > 0 and (batch := expose()) is not None:
+                original(scheduler, batch)
 
         def uncached_sizes(sizes: tuple[int, int], checker: Any) -> tuple[int, int]:
             full, swa = sizes
@@ -183,9 +190,9 @@ class Sglang0523(Engine):
         Target("sglang.srt.mem_cache.common.release_kv_cache", ("checkpoint",)),
     )
 
-    def hooks(self, paused: Callable[[], Sequence[Any]], batch: Callable[[], Any]) -> Hooks:
+    def hooks(self, paused: Callable[[], Sequence[Any]], expose: Callable[[], Any]) -> Hooks:
         def inflight_batches(batches: list[Any], scheduler: Any) -> list[Any]:
-            return [*batches, batch()]
+            return [*batches, expose()]
 
         def owning_rows(reqs: list[Any], checker: Any) -> list[Any]:
             known = {id(req) for req in reqs}
@@ -238,18 +245,24 @@ def resolved_settings() -> dict[str, Any]:
     return settings
 
 
-def installed_engine() -> Engine:
-    """Return what is particular to the SGLang that is installed.
-
-    Raises UnsupportedEngineError if it is not a supported version, or if a function that we hook
-    or call is missing or has changed; the message names it.
-    """
+def check_version() -> str:
+    """Return the version of SGLang, or raise UnsupportedEngineError if it is not supported."""
     found = version("sglang")
     if found not in SUPPORTED:
         raise UnsupportedEngineError(
             f"sglang-laps does not support SGLang {found}: install one of {', '.join(SUPPORTED)}, "
             "or start the server without the --laps flags"
         )
+    return found
+
+
+def installed_engine() -> Engine:
+    """Return what is particular to the SGLang that is installed.
+
+    Raises UnsupportedEngineError if it is not a supported version, or if a function that we hook
+    or call is missing or has changed; the message names it.
+    """
+    found = check_version()
     engine: Engine = Sglang0517() if found == "0.5.17" else Sglang0523()
     problems = [problem for target in engine.targets if (problem := target.problem())]
     if problems:

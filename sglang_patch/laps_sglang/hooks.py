@@ -43,7 +43,9 @@ class Hooks:
             (f"{SCHEDULER}.process_batch_result", "after", self.result),
             (f"{SCHEDULER}.pause_generation", "around", self.pause_generation),
             (f"{SCHEDULER}.get_internal_state", "after", self.internal_state),
-            *self._engine.hooks(lambda: self.worker.paused.reqs, lambda: self.worker.paused.batch),
+            *self._engine.hooks(
+                lambda: self.worker.paused.reqs, lambda: self.worker.paused.expose()
+            ),
         )
 
     def build(self, original: Callable[..., None], scheduler: Any, *args: Any, **kw: Any) -> None:

@@ -7,9 +7,11 @@ in which SGLang broadcasts requests; only the entry rank reports.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from sortedcontainers import SortedDict
 
 from laps.engine.types import Arrival, Capacity, Handle, Phase, Progress, Snapshot, StepReport
 from laps_sglang.hints import NO_HINTS, HintError, parse_hints
@@ -44,9 +46,16 @@ class Ledger:
     def __init__(self) -> None:
         self.step = 0
         self.bad_hints = 0
+        self.changes = 0
+        """Goes up whenever a request arrives, leaves, or moves between queue and memory."""
+        self.live: MutableMapping[Handle, _Entry] = SortedDict()
+        """Requests that have arrived and not left, ascending: a SortedDict, for `Ranking`."""
+        self.resident: MutableMapping[Handle, _Entry] = SortedDict()
+        """Those of them that SGLang has taken off its waiting queue; a SortedDict, too."""
+        self.waiting_first: list[Req] = []
+        """Waiting requests that no plan orders: health probes, and those that SGLang refuses."""
         self._next: Handle = 1
-        self._live: dict[Handle, _Entry] = {}
-        self._waiting: set[Handle] = set()
+        self._probes = 0
         self._prefilling: set[Handle] = set()
         self._clear()
 
@@ -62,21 +71,26 @@ class Ledger:
         self._aborted: list[Handle] = []
 
     @property
-    def live(self) -> Collection[Handle]:
-        """Handles of the requests that have arrived and not left."""
-        return self._live.keys()
+    def waiting(self) -> int:
+        """Requests in SGLang's waiting queue, health probes included."""
+        return len(self.live) - len(self.resident) + self._probes
 
     def queued(self, req: Req, now_s: float) -> None:
         """Note that SGLang put `req` into its waiting queue, for the first time or again."""
+        self.changes += 1
         handle = handle_of(req)
-        entry = self._live.get(handle) if handle is not None else None
+        entry = self.live.get(handle) if handle is not None else None
         if entry is not None and handle is not None:
             entry.output_tokens = len(req.output_ids)
             self._prefilling.discard(handle)
-            self._waiting.add(handle)
+            self.resident.pop(handle, None)
             self._requeued.append(handle)
         elif not req.rid.startswith(HEALTH_CHECK):
             self._arrive(req, now_s)
+        else:
+            self._probes += 1
+        if handle_of(req) is None or req.to_finish is not None:
+            self.waiting_first.append(req)
 
     def _arrive(self, req: Req, now_s: float) -> None:
         try:
@@ -97,23 +111,29 @@ class Ledger:
         )
         self._next += 1
         req.laps_handle = arrival.handle
-        self._live[arrival.handle] = _Entry(arrival, req)
-        self._waiting.add(arrival.handle)
+        self.live[arrival.handle] = _Entry(arrival, req)
         self._arrived.append(arrival)
 
     def admitted(self, reqs: Iterable[Req]) -> None:
         """Note that SGLang took `reqs` off its waiting queue into an extend batch."""
+        self.changes += 1
         for req in reqs:
             handle = handle_of(req)
-            if handle in self._waiting:
-                self._waiting.discard(handle)
+            if handle is not None and handle in self.live and handle not in self.resident:
+                self.resident[handle] = self.live[handle]
                 self._prefilling.add(handle)
+            if req in self.waiting_first:
+                self._unqueue_first(req)
+
+    def _unqueue_first(self, req: Req) -> None:
+        self.waiting_first.remove(req)
+        self._probes -= handle_of(req) is None
 
     def prefilled(self, reqs: Iterable[Req]) -> None:
         """Note the result of an extend batch; a chunk that is not the last one changes nothing."""
         for req in reqs:
             handle = handle_of(req)
-            entry = self._live.get(handle) if handle is not None else None
+            entry = self.live.get(handle) if handle is not None else None
             if entry is None or handle is None:
                 continue
             if handle in self._prefilling and len(req.output_ids) > entry.output_tokens:
@@ -135,7 +155,7 @@ class Ledger:
         self._round_s = round_s
         for req, correct in zip(reqs, accepted, strict=True):
             handle = handle_of(req)
-            entry = self._live.get(handle) if handle is not None else None
+            entry = self.live.get(handle) if handle is not None else None
             if entry is None or handle is None or req.is_retracted:
                 continue
             entry.accepted_sq += correct * correct
@@ -153,21 +173,27 @@ class Ledger:
             self._forget(handle)
 
     def _forget(self, handle: Handle) -> None:
-        del self._live[handle]
-        self._waiting.discard(handle)
+        self.changes += 1
+        del self.live[handle]
+        self.resident.pop(handle, None)
         self._prefilling.discard(handle)
 
     def reconcile(self, queue: Sequence[Req]) -> None:
         """Note the requests that left without a result: aborts and timeouts before the first token.
 
-        `queue` is SGLang's waiting queue.
+        `queue` is SGLang's waiting queue. Whatever joins it is noted (`queued`), so equal numbers
+        are equal sets, and a long queue is only walked when something left it.
         """
-        for handle in [h for h in self._prefilling if self._live[h].req.finished()]:
-            self._depart_if_done(handle, self._live[handle].req)
-        if len(self._waiting) == sum(handle_of(req) is not None for req in queue):
+        for handle in [h for h in self._prefilling if self.live[h].req.finished()]:
+            self._depart_if_done(handle, self.live[handle].req)
+        if self.waiting == len(queue):
             return
-        for handle in sorted(self._waiting - {handle_of(req) for req in queue}):
-            self.rejected(self._live[handle].req)
+        queued = set(queue)
+        for req in [req for req in self.waiting_first if req not in queued]:
+            self._unqueue_first(req)
+        gone = [h for h in self.live if h not in self.resident and self.live[h].req not in queued]
+        for handle in gone:
+            self.rejected(self.live[handle].req)
 
     def reconcile_rows(self, released: Iterable[Req]) -> None:
         """Note the requests that SGLang aborted in a running batch, for want of memory.
@@ -176,13 +202,13 @@ class Ledger:
         """
         for req in released:
             handle = handle_of(req)
-            if handle in self._live and handle not in self._waiting and not req.finished():
+            if handle in self.resident and not req.finished():
                 self.rejected(req)
 
     def rejected(self, req: Req) -> None:
         """Note that SGLang dropped `req`, if it was known."""
         handle = handle_of(req)
-        if handle is not None and handle in self._live:
+        if handle is not None and handle in self.live:
             self._aborted.append(handle)
             self._forget(handle)
 
@@ -224,12 +250,12 @@ class Ledger:
             capacity=capacity,
             requests=tuple(
                 _as_it_stands(entry, self._phase(handle, in_batch))
-                for handle, entry in self._live.items()
+                for handle, entry in self.live.items()
             ),
         )
 
     def _phase(self, handle: Handle, in_batch: set[Handle | None]) -> Phase:
-        if handle in self._waiting or handle in self._prefilling:
+        if handle not in self.resident or handle in self._prefilling:
             return Phase.WAITING
         return Phase.RUNNING if handle in in_batch else Phase.PAUSED
 

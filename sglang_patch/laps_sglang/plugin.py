@@ -6,19 +6,24 @@ must stop a server raises SystemExit, before there is a model.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
 from laps import wire
 from laps.engine.types import PolicySpec
+from laps.policies.base import PolicyError
 from laps.policies.registry import build_policy
 from laps_sglang.compat import (
     Engine,
     UnsupportedEngineError,
+    check_version,
     installed_engine,
     resolved_settings,
     unapplied,
@@ -37,17 +42,37 @@ def activate() -> None:
     """Register the flags and, in a scheduler process that was asked for it, the hooks."""
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-    HookRegistry.register(
-        "sglang.srt.server_args.ServerArgs.add_cli_args", add_flags, HookType.AFTER
-    )
+    arguments = "sglang.srt.server_args.ServerArgs"
+    HookRegistry.register(f"{arguments}.add_cli_args", add_flags, HookType.AFTER)
+    HookRegistry.register(f"{arguments}.from_cli_args", check_flags, HookType.BEFORE)
     # Only SGLang's scheduler processes have loaded the scheduler before they load plugins.
     if "sglang.srt.managers.scheduler" not in sys.modules:
         return
-    try:
+    with _refusing():
         settings = read_settings()
         if settings is not None:
             install(settings, installed_engine())
-    except (SettingsError, UnsupportedEngineError, ValueError) as error:
+
+
+def check_flags(cls: type, arguments: argparse.Namespace) -> None:
+    """BEFORE hook on `ServerArgs.from_cli_args`: refuse in the launching process what it can know.
+
+    The scheduler processes check again, with what SGLang made of the flags.
+    """
+    with _refusing():
+        settings = read_settings()
+        if settings is not None:
+            check_version()
+            build_policy(PolicySpec(settings.policy))
+            refuse_unsupported(vars(arguments), settings.max_running)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """End the process with one sentence in place of a traceback."""
+    try:
+        yield
+    except (SettingsError, UnsupportedEngineError, PolicyError) as error:
         raise SystemExit(f"sglang-laps refuses to start: {error}") from error
 
 

@@ -13,20 +13,17 @@ iteration. Clocks and plans' origins are for the entry rank, behind the planner.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from laps.engine.selection import Rank, rank_by
-from laps.engine.types import Capacity, Plan, Snapshot
+from laps.engine.selection import rank_by
+from laps.engine.types import Capacity, Handle, Plan, Snapshot
 from laps_sglang.compat import Engine as SglangEngine
 from laps_sglang.ledger import Ledger, handle_of
 from laps_sglang.paused import PausedBatch, Req
 from laps_sglang.planner import Planner
+from laps_sglang.ranking import Ranking
 from laps_sglang.surgery import Batch, drop_finished, merge
-
-_FIRST: Rank = (-1, 0)
-"""Rank of requests that no plan orders: health probes, and aborted requests, whose last round frees
-their memory."""
 
 
 class Worker:
@@ -47,7 +44,9 @@ class Worker:
         """Set on the entry rank only."""
         self.plan = Plan()
         self.counters = {"pauses": 0, "resumes": 0, "demotions": 0, "plans": 0}
-        self._rank = rank_by(self.plan)
+        self._ranking = Ranking(self.plan)
+        self._nothing_to_offer: object = None
+        self._nothing_to_swap: object = None
         self._iteration = 0
         self._demoted: list[Req] = []
         self._last_round = (0, 0.0)
@@ -67,20 +66,44 @@ class Worker:
     def use(self, plan: Plan) -> None:
         """Put `plan` into force; called on every rank in the same iteration."""
         self.plan = plan
-        self._rank = rank_by(plan)
+        self._ranking = Ranking(plan)
         self.counters["plans"] += 1
 
-    def _rank_of(self, req: Req) -> Rank:
-        handle = handle_of(req)
-        return _FIRST if handle is None or req.to_finish is not None else self._rank(handle)
+    # --- choices ---------------------------------------------------------------------------------
+
+    def _state(self) -> object:
+        """Return a value that stays the same as long as who deserves to run cannot change."""
+        return (
+            self._ranking,
+            self.ledger.changes,
+            self.paused.changes,
+            self.capacity.max_running,
+        )
+
+    def _urgent(self, reqs: Iterable[Req]) -> list[Req]:
+        """Return those of `reqs` that no plan orders: they run before all others.
+
+        Health probes, and aborted requests, whose last round frees their memory.
+        """
+        live = self.ledger.live
+        return [r for r in reqs if r.to_finish is not None or handle_of(r) not in live]
+
+    def _best(
+        self, urgent: Sequence[Req], among: Any, skip: Iterable[Handle | None] = ()
+    ) -> list[Req]:
+        """Return the requests that deserve to run, best first: the first `max_running`.
+
+        First `urgent`, then those of the ledger's table `among`, but for `skip`. A health probe is
+        no load, and takes no place.
+        """
+        probes = [req for req in urgent if handle_of(req) is None]
+        count = self.capacity.max_running + len(probes)
+        best = [*probes, *(req for req in urgent if handle_of(req) is not None)][:count]
+        known = {handle_of(req) for req in urgent}.union(skip)
+        best += [among[h].req for h in self._ranking.first(count - len(best), among, known)]
+        return best
 
     # --- moves -----------------------------------------------------------------------------------
-
-    def _best(self, reqs: Iterable[Req]) -> list[Req]:
-        """Return those of `reqs` that deserve to run, best first: the first `max_running`."""
-        ranked = sorted(reqs, key=self._rank_of)
-        probes = sum(handle_of(req) is None for req in ranked)
-        return ranked[: self.capacity.max_running + probes]
 
     def admit(self, prefill: Callable[[Batch], Any], running: Batch) -> Any:
         """Let SGLang admit from the waiting queue, but only requests that deserve a slot now.
@@ -95,7 +118,7 @@ class Worker:
         # A finished row takes no slot, and a batch of nothing else must be known to be empty below.
         drop_finished(running)
         queue: list[Req] = scheduler.waiting_queue
-        offered = self._offered(queue, running)
+        offered = self._offered(running)
         scheduler.waiting_queue = list(offered)
         out = prefill(running)
         scheduler.waiting_queue = _without_taken(queue, offered, scheduler.waiting_queue)
@@ -108,15 +131,24 @@ class Worker:
             self.counters["resumes"] += len(out.running_batch.reqs)
         return out
 
-    def _offered(self, queue: list[Req], running: Batch) -> list[Req]:
+    def _offered(self, running: Batch) -> list[Req]:
         """Return those of the waiting requests that are among the best of all, best first."""
-        if not queue:
+        ledger = self.ledger
+        if not ledger.waiting or (state := self._state()) == self._nothing_to_offer:
             return []
-        resident = [*running.reqs, *self.paused.reqs]
+        urgent = self._urgent(running.reqs) + self.paused.ending()
         if self.scheduler.chunked_req is not None:
-            resident.append(self.scheduler.chunked_req)
-        waiting = {id(req) for req in queue}
-        return [req for req in self._best([*resident, *queue]) if id(req) in waiting]
+            urgent += self._urgent([self.scheduler.chunked_req])
+        best = self._best(urgent + ledger.waiting_first, ledger.live)
+        first = {id(req) for req in ledger.waiting_first}
+        offered = [
+            req
+            for req in best
+            if id(req) in first
+            or ((handle := handle_of(req)) in ledger.live and handle not in ledger.resident)
+        ]
+        self._nothing_to_offer = None if offered else state
+        return offered
 
     def decode(self, update: Callable[[Batch], Any], batch: Batch) -> Any:
         """Swap rows so that the best residents decode, then let SGLang prepare the round.
@@ -141,12 +173,18 @@ class Worker:
         if not self.paused and len(batch.reqs) <= self.capacity.max_running:
             return
         # Rows that the result in flight will finish leave this round by themselves.
-        leaving = {id(req) for req in self.engine.finishing(self.scheduler, batch)}
-        active = [row for row, req in enumerate(batch.reqs) if id(req) not in leaving]
-        best = self._best([*(batch.reqs[row] for row in active), *self.paused.reqs])
-        chosen = {id(req) for req in best}
-        pause = [row for row in active if id(batch.reqs[row]) not in chosen]
-        resume = [row for row, req in enumerate(self.paused.reqs) if id(req) in chosen]
+        leaving = {handle_of(r) for r in self.engine.finishing(self.scheduler, batch)}
+        if not leaving and self._state() == self._nothing_to_swap:
+            return
+        rows = [(row, req) for row, req in enumerate(batch.reqs) if handle_of(req) not in leaving]
+        urgent = self._urgent(req for _, req in rows) + self.paused.ending()
+        if self.scheduler.chunked_req is not None:
+            leaving.add(handle_of(self.scheduler.chunked_req))
+        chosen = {id(req) for req in self._best(urgent, self.ledger.resident, leaving)}
+        pause = [row for row, req in rows if id(req) not in chosen]
+        resume: list[int] = []
+        if len(chosen) > len(rows) - len(pause):
+            resume = [row for row, req in enumerate(self.paused.reqs) if id(req) in chosen]
         # Resumed rows are appended first, so that the batch is at no time empty.
         if resume:
             batch.merge_batch(self.paused.give_back(resume))
@@ -154,6 +192,7 @@ class Worker:
         if pause:
             self.paused.take_in(batch, pause, self._iteration)
             self.counters["pauses"] += len(pause)
+        self._nothing_to_swap = self._state()
 
     def _make_room(self, batch: Batch) -> None:
         """Demote paused requests, the lowest rank first, until the round's KV cache fits.
@@ -169,7 +208,8 @@ class Worker:
                 self.counters["resumes"] += len(self.paused)
                 batch.merge_batch(self.paused.give_back(range(len(self.paused))))
                 return
-            row = max(settled, key=lambda row: self._rank_of(self.paused.reqs[row]))
+            rank = rank_by(self.plan)
+            row = max(settled, key=lambda row: rank(handle_of(self.paused.reqs[row]) or 0))
             (req,) = self.paused.give_back([row]).reqs
             self.engine.release_to_cache(req, self.scheduler.tree_cache)
             req.reset_for_retract()
@@ -244,7 +284,8 @@ def _without_taken(queue: list[Req], offered: list[Req], left: list[Req]) -> lis
 
     Requests in `left` that `queue` does not know joined meanwhile: their grammar got ready.
     """
-    known = {id(req) for req in queue}
-    taken = {id(req) for req in offered} - {id(req) for req in left}
-    joined = [req for req in left if id(req) not in known]
-    return [req for req in queue if id(req) not in taken] + joined
+    if left == offered:
+        return queue
+    taken = set(offered).difference(left)
+    joined = [req for req in left if req not in set(offered)]
+    return [req for req in queue if req not in taken] + joined

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.fake_model import VOCABULARY, reference
-from engine.real_loop import RealLoop, Setup
+from engine.real_loop import RealLoop
+from engine.real_scheduler import Setup
 from laps.engine.types import Plan, StepReport
 from laps_sglang.ledger import handle_of
 from laps_sglang.worker import Worker

@@ -17,7 +17,8 @@ from sglang.srt.managers.scheduler import Scheduler
 
 from engine.fake_model import reference
 from engine.random_load import Load, run_random_load
-from engine.real_loop import HOOKS, NEWEST, RealLoop, Setup
+from engine.real_loop import HOOKS, RealLoop
+from engine.real_scheduler import NEWEST, Setup
 from laps.engine.types import Handle, Plan, StepReport
 from laps_sglang.compat import UnsupportedEngineError
 

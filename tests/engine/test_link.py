@@ -19,7 +19,8 @@ import grpc
 import pytest
 
 from engine.fake_model import VOCABULARY, reference
-from engine.real_loop import RealLoop, Setup
+from engine.real_loop import RealLoop
+from engine.real_scheduler import Setup
 from laps import wire
 from laps.engine.types import PolicySpec
 from laps.v1 import common_pb2, worker_pb2, worker_pb2_grpc

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from engine.random_load import Load, run_random_load
-from engine.real_loop import RealLoop, Setup
+from engine.real_loop import RealLoop
+from engine.real_scheduler import Setup
 
 pytestmark = pytest.mark.engine
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from engine.random_load import Load, run_random_load
-from engine.real_loop import Setup
+from engine.real_scheduler import Setup
 from engine.test_pause import MODES
 
 pytestmark = pytest.mark.engine

@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from laps_sglang import compat
+from laps_sglang.plugin import check_flags
 from laps_sglang.settings import Settings, SettingsError, add_flags, read_settings
 
 
@@ -64,3 +66,34 @@ def test_flags_reach_the_environment_and_not_sglang(monkeypatch: pytest.MonkeyPa
         "SGLANG_LAPS_EMBEDDED": "1",
         "SGLANG_LAPS_MAX_RUNNING": "3",
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "sglang", "complaint"),
+    [
+        ({"MAX_RUNNING": "0"}, {}, "--laps-max-running .* at least 1, not '0'"),
+        ({"POLICY": "best"}, {}, "no policy 'best'; there are: fcfs"),
+        ({"ENDPOINT": "h:1"}, {}, "not both"),
+        ({"MAX_RUNNING": "9"}, {"max_running_requests": 8}, "--laps-max-running 9 above"),
+        ({}, {"schedule_policy": "lpm"}, "--schedule-policy other than fcfs"),
+    ],
+)
+def test_flags_are_refused_where_they_are_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, str],
+    sglang: dict[str, object],
+    complaint: str,
+) -> None:
+    """In the launching process, in one sentence: before any scheduler process is started."""
+    monkeypatch.setattr(compat, "version", lambda _: compat.SUPPORTED[-1])
+    for name, value in {"EMBEDDED": "1", **given}.items():
+        monkeypatch.setenv(f"SGLANG_LAPS_{name}", value)
+    with pytest.raises(SystemExit, match=f"sglang-laps refuses to start: .*{complaint}"):
+        check_flags(object, argparse.Namespace(**sglang))
+
+
+def test_flags_that_are_fine_or_absent_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compat, "version", lambda _: compat.SUPPORTED[-1])
+    check_flags(object, argparse.Namespace(schedule_policy="lpm"))
+    monkeypatch.setenv("SGLANG_LAPS_EMBEDDED", "1")
+    check_flags(object, argparse.Namespace(schedule_policy="fcfs", max_running_requests=8))
