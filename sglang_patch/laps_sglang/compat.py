@@ -39,6 +39,8 @@ class Target:
             function = pkgutil.resolve_name(self.path)
         except (ImportError, AttributeError):
             return f"{self.path} does not exist"
+        if not self.parameters:
+            return None
         # Plugins that loaded before us may have wrapped it: functools.wraps keeps the signature.
         names = inspect.signature(function).parameters
         missing = [name for name in self.parameters if name not in names]
@@ -60,6 +62,8 @@ COMMON_TARGETS = (
         "sglang.srt.managers.schedule_policy.PrefillAdder._get_running_request_total_token_offset",
         ("req",),
     ),
+    Target("sglang.srt.managers.schedule_policy.PrefillAdder.rem_total_tokens"),
+    Target("sglang.srt.managers.schedule_policy.CLIP_MAX_NEW_TOKENS"),
     Target("sglang.srt.managers.schedule_batch.ScheduleBatch.filter_batch", ("keep_indices",)),
     Target("sglang.srt.managers.schedule_batch.ScheduleBatch.merge_batch", ("other",)),
     Target("sglang.srt.managers.schedule_batch.ScheduleBatch.check_decode_mem"),
@@ -92,6 +96,22 @@ class Engine(ABC):
     @abstractmethod
     def charge(self, adder: Any, tokens: float) -> None:
         """Take `tokens` off a PrefillAdder's budget."""
+
+    @abstractmethod
+    def matched_prefix(self, req: Any) -> int:
+        """Return how many tokens of a waiting request the radix cache held at the last look."""
+
+    def admission_shortage(self, adder: Any, req: Any) -> float:
+        """Return by how many tokens `req` was too large for what is left in a PrefillAdder.
+
+        As `PrefillAdder.add_one_req` counts: the tokens to compute, those to generate, one page.
+        """
+        from sglang.srt.managers.schedule_policy import CLIP_MAX_NEW_TOKENS
+
+        done = len(req.output_ids)
+        compute = len(req.origin_input_ids) + done - self.matched_prefix(req)
+        generate = min(max(req.sampling_params.max_new_tokens - done, 0), CLIP_MAX_NEW_TOKENS)
+        return float(compute + generate + adder.page_size + 1 - adder.rem_total_tokens)
 
     @abstractmethod
     def dp_rank(self, scheduler: Any) -> int:
@@ -168,6 +188,9 @@ class Sglang0517(Engine):
     def charge(self, adder: Any, tokens: float) -> None:
         adder.rem_total_token_offset += tokens
 
+    def matched_prefix(self, req: Any) -> int:
+        return len(req.prefix_indices)
+
     def dp_rank(self, scheduler: Any) -> int:
         return scheduler.ps.dp_rank or 0
 
@@ -213,6 +236,9 @@ class Sglang0523(Engine):
 
     def charge(self, adder: Any, tokens: float) -> None:
         adder.memory_budget.total_offset += tokens
+
+    def matched_prefix(self, req: Any) -> int:
+        return int(req.prefix_len)
 
     def dp_rank(self, scheduler: Any) -> int:
         from sglang.srt.runtime_context import get_parallel

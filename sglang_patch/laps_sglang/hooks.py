@@ -92,6 +92,7 @@ class Hooks:
 
     def charge_paused(self, result: None, adder: Any, *args: Any, **kw: Any) -> None:
         """Count what paused requests will still allocate in the admission budget."""
+        self.worker.memory.adder = adder
         for req in self.worker.paused.reqs:
             self._engine.charge(adder, adder._get_running_request_total_token_offset(req))
 

@@ -29,6 +29,8 @@ HEALTH_CHECK = "HEALTH_CHECK"
 class _Entry:
     arrival: Arrival
     req: Req
+    shared_prefix: int = -1
+    """Prompt tokens that the first prefill found in the radix cache; -1 before it."""
     accepted_sq: int = 0
     proposed: int = 0
     output_tokens: int = 0
@@ -74,6 +76,19 @@ class Ledger:
     def waiting(self) -> int:
         """Requests in SGLang's waiting queue, health probes included."""
         return len(self.live) - len(self.resident) + self._probes
+
+    def is_waiting(self, req: Req) -> bool:
+        """Return whether `req` is in SGLang's waiting queue."""
+        handle = handle_of(req)
+        if handle in self.live:
+            return handle not in self.resident
+        return req in self.waiting_first
+
+    def shared_prefix(self, req: Req) -> int:
+        """Return how many tokens of `req` were in the radix cache before it came."""
+        handle = handle_of(req)
+        entry = self.live.get(handle) if handle is not None else None
+        return max(0, entry.shared_prefix) if entry is not None else 0
 
     def queued(self, req: Req, now_s: float) -> None:
         """Note that SGLang put `req` into its waiting queue, for the first time or again."""
@@ -136,6 +151,8 @@ class Ledger:
             entry = self.live.get(handle) if handle is not None else None
             if entry is None or handle is None:
                 continue
+            if entry.shared_prefix < 0:
+                entry.shared_prefix = req.cached_tokens
             if handle in self._prefilling and len(req.output_ids) > entry.output_tokens:
                 self._prefilling.discard(handle)
                 self._prefilled.append(handle)

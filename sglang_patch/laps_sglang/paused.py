@@ -94,13 +94,17 @@ class PausedBatch:
         self._drop_if_empty()
         return out
 
-    def settled(self, iteration: int) -> list[int]:
-        """Rows whose last result is in.
+    def settled(self, iteration: int) -> list[Req]:
+        """Requests whose last result is in.
 
         In the overlap loop the result of a request's last round arrives one iteration after it was
         paused; until then its KV cache must not be given away.
         """
-        return [row for row, req in enumerate(self.reqs) if self._since[req.rid] < iteration]
+        return [req for req in self.reqs if self._since[req.rid] < iteration]
+
+    def row(self, req: Req) -> int:
+        """Return the row of a paused request."""
+        return next(row for row, other in enumerate(self.reqs) if other is req)
 
     def _drop_if_empty(self) -> None:
         if self._batch is not None and self._batch.is_empty():

@@ -13,13 +13,13 @@ iteration. Clocks and plans' origins are for the entry rank, behind the planner.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
-from laps.engine.selection import rank_by
 from laps.engine.types import Capacity, Handle, Plan, Snapshot
 from laps_sglang.compat import Engine as SglangEngine
 from laps_sglang.ledger import Ledger, handle_of
+from laps_sglang.memory import Memory
 from laps_sglang.paused import PausedBatch, Req
 from laps_sglang.planner import Planner
 from laps_sglang.ranking import Ranking
@@ -43,12 +43,13 @@ class Worker:
         self.planner: Planner | None = None
         """Set on the entry rank only."""
         self.plan = Plan()
-        self.counters = {"pauses": 0, "resumes": 0, "demotions": 0, "plans": 0}
+        self.memory = Memory(scheduler, engine, self.paused, self.ledger)
+        self.counters = {"pauses": 0, "resumes": 0, "plans": 0}
         self._ranking = Ranking(self.plan)
         self._nothing_to_offer: object = None
         self._nothing_to_swap: object = None
+        self._refused: object = None
         self._iteration = 0
-        self._demoted: list[Req] = []
         self._last_round = (0, 0.0)
 
     # --- plans -----------------------------------------------------------------------------------
@@ -118,10 +119,25 @@ class Worker:
         # A finished row takes no slot, and a batch of nothing else must be known to be empty below.
         drop_finished(running)
         queue: list[Req] = scheduler.waiting_queue
-        offered = self._offered(running)
+        best = self._deserving(running)
+        offered = [req for req in best if self.ledger.is_waiting(req)]
+        keep = {id(req) for req in best}
+        if offered:
+            if self._state() != self._refused:
+                running.batch_is_full = False  # SGLang looks again only when a row has left
+            if scheduler.chunked_req is None:
+                self.memory.free_slots(len(offered), lambda: self._victims(keep), running)
+        else:
+            self._nothing_to_offer = self._state()
         scheduler.waiting_queue = list(offered)
+        self.memory.adder = None
         out = prefill(running)
-        scheduler.waiting_queue = _without_taken(queue, offered, scheduler.waiting_queue)
+        left = scheduler.waiting_queue
+        scheduler.waiting_queue = _without_taken(queue, offered, left)
+        if offered and left[:1] == offered[:1]:
+            self.memory.free_tokens(left[0], lambda: self._victims(keep), out.running_batch)
+            self._refused = self._state()
+        self.memory.requeue()
         if out.batch_to_run is not None:
             self.ledger.admitted(out.batch_to_run.reqs)
         elif self.paused and out.running_batch.is_empty():
@@ -131,24 +147,18 @@ class Worker:
             self.counters["resumes"] += len(out.running_batch.reqs)
         return out
 
-    def _offered(self, running: Batch) -> list[Req]:
-        """Return those of the waiting requests that are among the best of all, best first."""
+    def _deserving(self, running: Batch) -> list[Req]:
+        """Return the best of all requests; nothing if none of them can be waiting."""
         ledger = self.ledger
-        if not ledger.waiting or (state := self._state()) == self._nothing_to_offer:
+        if not ledger.waiting or self._state() == self._nothing_to_offer:
             return []
         urgent = self._urgent(running.reqs) + self.paused.ending()
         if self.scheduler.chunked_req is not None:
             urgent += self._urgent([self.scheduler.chunked_req])
-        best = self._best(urgent + ledger.waiting_first, ledger.live)
-        first = {id(req) for req in ledger.waiting_first}
-        offered = [
-            req
-            for req in best
-            if id(req) in first
-            or ((handle := handle_of(req)) in ledger.live and handle not in ledger.resident)
-        ]
-        self._nothing_to_offer = None if offered else state
-        return offered
+        return self._best(urgent + ledger.waiting_first, ledger.live)
+
+    def _victims(self, keep: Container[int] = ()) -> list[Req]:
+        return self.memory.victims(self.plan, self._iteration, keep)
 
     def decode(self, update: Callable[[Batch], Any], batch: Batch) -> Any:
         """Swap rows so that the best residents decode, then let SGLang prepare the round.
@@ -162,11 +172,7 @@ class Worker:
         rows = list(batch.reqs)
         out = update(batch)
         self.ledger.reconcile_rows(req for req in rows if not self.engine.holds_kv(req))
-        # Only now, after this iteration's admission: were a request admitted again while a result
-        # of its is in flight, that result would be taken for the new one's.
-        for req in self._demoted:
-            self.scheduler._add_request_to_queue(req, is_retracted=True)
-        self._demoted.clear()
+        self.memory.requeue()
         return out
 
     def _swap(self, batch: Batch) -> None:
@@ -195,32 +201,19 @@ class Worker:
         self._nothing_to_swap = self._state()
 
     def _make_room(self, batch: Batch) -> None:
-        """Demote paused requests, the lowest rank first, until the round's KV cache fits.
+        """Demote paused requests until the round's KV cache fits.
 
         Before SGLang sees the shortage: it knows nothing of paused requests and would retract
-        running ones, or abort the last of them. What cannot be demoted now (its result is in
-        flight, or the waiting queue is full) goes back into the batch, above the cap for this
-        round, so that SGLang can choose among all when it retracts.
+        running ones, or abort the last of them. If none can be demoted now, all go back into the
+        batch, above the cap for this round, so that SGLang can choose among all when it retracts.
         """
         while self.paused and not batch.check_decode_mem():
-            settled = self.paused.settled(self._iteration)
-            if not settled or self._queue_is_full():
+            victims = self._victims()
+            if not victims:
                 self.counters["resumes"] += len(self.paused)
                 batch.merge_batch(self.paused.give_back(range(len(self.paused))))
                 return
-            rank = rank_by(self.plan)
-            row = max(settled, key=lambda row: rank(handle_of(self.paused.reqs[row]) or 0))
-            (req,) = self.paused.give_back([row]).reqs
-            self.engine.release_to_cache(req, self.scheduler.tree_cache)
-            req.reset_for_retract()
-            batch.batch_is_full = False
-            self._demoted.append(req)
-            self.counters["demotions"] += 1
-
-    def _queue_is_full(self) -> bool:
-        limit = self.scheduler.max_queued_requests
-        queued = len(self.scheduler.waiting_queue) + len(self._demoted)
-        return limit is not None and queued >= limit
+            self.memory.demote(victims[0], batch)
 
     def resume_all(self) -> None:
         """Put every paused request back into SGLang's running batch."""
@@ -276,6 +269,7 @@ class Worker:
             "paused": len(self.paused),
             "bad_hints": self.ledger.bad_hints,
             **self.counters,
+            "demotions": self.memory.demotions,
         }
 
 

@@ -75,7 +75,7 @@ def run_random_load(setup: Setup, load: Load, every_iteration: Check | None = No
     rng = random.Random(load.seed)
     loop = RealLoop(setup)
     if load.scarce_memory:
-        loop.expect_short_answers()
+        loop.expect_answers(0.05)
     try:
         most = 2 if load.scarce_memory else setup.slots
         planner = RandomPlanner(loop.worker, random.Random(load.seed + 1), load.change, most)
@@ -113,7 +113,12 @@ def run_random_load(setup: Setup, load: Load, every_iteration: Check | None = No
         loop.check_no_leak()
         _reports_add_up(planner.reports, reqs, aborted)
         return Counter(loop.worker.counters) + Counter(
-            {"aborted": len(aborted), "aborted_paused": len(aborted_paused), "requests": len(reqs)}
+            {
+                "demotions": loop.worker.memory.demotions,
+                "aborted": len(aborted),
+                "aborted_paused": len(aborted_paused),
+                "requests": len(reqs),
+            }
         )
     finally:
         loop.close()

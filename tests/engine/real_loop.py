@@ -131,10 +131,10 @@ class RealLoop:
         self.scheduler._add_request_to_queue(req)
         return req
 
-    def expect_short_answers(self) -> None:
-        """Let SGLang's admission believe that requests use a twentieth of their max_new_tokens."""
+    def expect_answers(self, ratio: float) -> None:
+        """Let SGLang's admission believe that requests use this share of their max_new_tokens."""
         self.scheduler.new_token_ratio_tracker = types.SimpleNamespace(
-            current=0.05, decay_step=lambda: None, reset=lambda: None
+            current=ratio, decay_step=lambda: None, reset=lambda: None
         )
 
     def check_no_leak(self) -> None:

@@ -83,6 +83,12 @@ def _run(loop: RealLoop, ready: Callable[[], bool], each: Callable[[int], None])
     loop.check_no_leak()
 
 
+def _same_texts(reqs: Sequence[Any]) -> None:
+    for req in reqs:
+        tokens = req.sampling_params.max_new_tokens
+        assert list(req.output_ids)[:tokens] == reference(list(req.origin_input_ids), tokens)
+
+
 def random_pauses() -> None:
     """Texts, homes, aborts, reports and memory under random plans."""
     for seed in range(2):
@@ -95,27 +101,107 @@ def scarce_memory() -> None:
     assert run_random_load(Setup(slots=12, kv_tokens=230), load)["demotions"] > 0
 
 
+def the_least_loss_goes_first_then_the_worst_rank() -> None:
+    """Of three paused requests, the one with the fewest tokens of its own gives way to a newcomer.
+
+    r1 is the longest, but most of it is a prefix that r0 had brought; r2 and r3 lose more.
+    """
+    with one_at_a_time(slots=4) as (loop, planner):
+        prefix = list(range(60))
+        prompts = [prefix, [*prefix, 1], [*range(200, 230)], [*range(300, 330)], [7, 8]]
+        reqs: list[Any] = []
+        demoted: list[str] = []
+
+        def each(iteration: int) -> None:
+            if iteration % 6 == 1 and len(reqs) < 5:
+                reqs.append(loop.submit(f"r{len(reqs)}", prompts[len(reqs)], 60))
+                planner.order(*range(len(reqs), 0, -1))
+            demoted.extend(r.rid for r in reqs if r.is_retracted and r.rid not in demoted)
+
+        assert _finish(loop, reqs, each)[0] == "r4"
+        assert demoted == ["r1"]
+        _same_texts(reqs)
+
+
+def a_better_newcomer_takes_a_slot() -> None:
+    """All slots are held: the newcomer need not wait for a resident to finish. A worse one does."""
+    for rank, demotions in ((0, 1), (3, 0)):
+        with one_at_a_time(slots=3) as (loop, planner):
+            reqs: list[Any] = []
+
+            def each(
+                iteration: int,
+                reqs: list[Any] = reqs,
+                loop: RealLoop = loop,
+                planner: FixedPlanner = planner,
+                rank: int = rank,
+            ) -> None:
+                if iteration % 6 == 1 and len(reqs) < 4:
+                    reqs.append(loop.submit(f"r{len(reqs)}", range(len(reqs), 9), 50))
+                    order = list(range(len(reqs), 0, -1)) if len(reqs) < 4 else [3, 2, 1]
+                    if len(reqs) == 4:
+                        order.insert(rank, 4)
+                    planner.order(*order)
+
+            assert _finish(loop, reqs, each).index("r3") == rank
+            assert loop.worker.memory.demotions == demotions
+            _same_texts(reqs)
+
+
+def a_better_newcomer_takes_memory() -> None:
+    """The KV cache is promised to paused requests: the best of all is admitted nevertheless.
+
+    But not if all of them together could not make it fit: then none of them is demoted.
+    """
+    for tokens, demotions in ((60, 1), (130, 0)):
+        with one_at_a_time(kv_tokens=200) as (loop, planner):
+            loop.expect_answers(1.0)
+            reqs: list[Any] = []
+            demoted: list[int] = []  # while both residents are there
+
+            def each(
+                iteration: int,
+                reqs: list[Any] = reqs,
+                demoted: list[int] = demoted,
+                loop: RealLoop = loop,
+                planner: FixedPlanner = planner,
+                tokens: int = tokens,
+            ) -> None:
+                if iteration % 6 == 1 and len(reqs) < 3:
+                    last = len(reqs) == 2
+                    reqs.append(
+                        loop.submit(f"r{len(reqs)}", range(len(reqs), 9), tokens if last else 70)
+                    )
+                    planner.order(*range(len(reqs), 0, -1))
+                if not any(req.finished() for req in reqs):
+                    demoted.append(loop.worker.memory.demotions)
+
+            first = _finish(loop, reqs, each)[0]
+            assert (first == "r2") == bool(demotions)
+            assert demoted[-1] == demotions
+            _same_texts(reqs)
+
+
 def a_swap_without_memory_loses_nothing() -> None:
     """A row that was paused a moment ago cannot be demoted; nor may the other one be aborted."""
     for kv_tokens in (70, 80, 90):
         for overlap in (True, False):
             with one_at_a_time(kv_tokens=kv_tokens, overlap=overlap) as (loop, planner):
-                loop.expect_short_answers()
+                loop.expect_answers(0.05)
                 reqs = [loop.submit(f"r{i}", range(5 + i, 10 + i), 40) for i in range(2)]
 
                 def each(iteration: int, planner: FixedPlanner = planner) -> None:
                     planner.order(*((1, 2) if iteration % 2 else (2, 1)))
 
                 _finish(loop, reqs, each)
-                for req in reqs:
-                    assert list(req.output_ids)[:40] == reference(list(req.origin_input_ids), 40)
+                _same_texts(reqs)
                 assert not loop.worker.ledger.live
 
 
 def a_full_queue_takes_back_no_paused_request() -> None:
     """With SGLang's queue full a demotion would lose the request; and no lost one is remembered."""
     with one_at_a_time(kv_tokens=120) as (loop, planner):
-        loop.expect_short_answers()
+        loop.expect_answers(0.05)
         loop.scheduler.max_queued_requests = 0
         planner.order(2, 1)
         reqs: list[Any] = []
@@ -128,7 +214,7 @@ def a_full_queue_takes_back_no_paused_request() -> None:
                 loop.scheduler.max_queued_requests = 0
 
         _run(loop, lambda: len(reqs) == 2, each)
-        assert loop.worker.counters["demotions"] == 0
+        assert loop.worker.memory.demotions == 0
         assert not loop.worker.ledger.live
 
 
@@ -179,9 +265,7 @@ def plan_order_is_served() -> None:
 def paused_requests_count_in_admission() -> None:
     """A request is not admitted into memory that paused requests will need."""
     with one_at_a_time(kv_tokens=300) as (loop, planner):
-        loop.scheduler.new_token_ratio_tracker = types.SimpleNamespace(
-            current=1.0, decay_step=lambda: None, reset=lambda: None
-        )
+        loop.expect_answers(1.0)
         reqs: list[Any] = []
         residents = []
 
@@ -217,8 +301,7 @@ def retraction_of_the_whole_engine_finds_paused_requests() -> None:
 
         _finish(loop, reqs, each)
         assert retracted
-        for req in reqs:
-            assert list(req.output_ids)[:60] == reference(list(req.origin_input_ids), 60)
+        _same_texts(reqs)
 
 
 def paused_requests_time_out() -> None:
@@ -287,6 +370,9 @@ SCENARIOS: tuple[Callable[[], None], ...] = (
     a_swap_without_memory_loses_nothing,
     a_full_queue_takes_back_no_paused_request,
     admission_reopens_when_a_row_pauses,
+    the_least_loss_goes_first_then_the_worst_rank,
+    a_better_newcomer_takes_a_slot,
+    a_better_newcomer_takes_memory,
     random_pauses,
     scarce_memory,
 )
