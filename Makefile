@@ -23,7 +23,7 @@ DEMO = --model $(MODEL) --draft $(DRAFT) --sglang-args '$(SGLANG_ARGS)'
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: ## FCFS against LAPS-SD on a real SGLang worker with EAGLE (does all its set-up)
@@ -57,6 +57,10 @@ test: ## everything: lint, types, generated code, all tests (the main ones also 
 test-setup: setup
 	@$(PYTHON) tests/testbed/install.py $(OLDEST)
 	@$(ENV)/bin/python tests/testbed/models.py tiny tiny-draft-0.05 tiny-draft-0.2 tiny-eagle
+
+.PHONY: bench-engine
+bench-engine: setup ## time and memory of the engine's decisions, to a million requests (minutes)
+	PYTHONPATH=bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m overhead
 
 .PHONY: lint
 lint: ## format, lint and strict types, without changing anything

@@ -27,11 +27,9 @@ def test_every_prediction_is_renewed_after_a_finish() -> None:
     engine.observe(StepReport(3, 1.2, finished=(99,)))
     engine.observe(StepReport(4, 1.3, requeued=(1,)))
     engine.observe(StepReport(5, 1.4, prefilled=(1,)))
-    for step in range(6, 20):
+    for step in range(6, 16):
         engine.observe(StepReport(step, 1.4 + step / 10))
     assert {engine.status(h).predicted_tokens for h in range(1, 21)} == {401}
-    assert (
-        len({part.value for h in range(2, 21) for part in engine.explain(f"r{h}").key[1:2]}) == 19
-    )
+    assert len({engine.explain(f"r{h}").key[0].value for h in range(2, 21)}) == 19
     by_rounds_left = sorted(range(2, 21), key=lambda h: -h)
     assert [h for h in engine.plan().order if h != 1] == by_rounds_left

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, inf, nan
+from math import ceil, inf, log, nan
 from statistics import fmean
 
 import pytest
@@ -10,25 +10,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laps.engine.predictor import ConditionalMean
-from laps.engine.timing import RoundTimer, remaining_rounds, remaining_s
+from laps.engine.survival import bucket, bucket_end
+from laps.engine.table import Request
+from laps.engine.timing import RoundTimer, remaining_s
+from laps.engine.types import Progress
+from unit.examples import arrival
 
 
+# Buckets begin at 0, 16, 32, ..., 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, ...
 @pytest.mark.parametrize(
     ("output", "limit", "hint", "expected"),
     [
-        (10, 500, 80, 80),  # the hint, while the output is shorter
-        (80, 500, 80, 250),  # the hint is used up: mean of 100, 200 and 450
-        (10, 50, 80, 50),  # never above the limit
-        (0, 500, 0, 195),  # mean of all: 30, 100, 200, 450
-        (30, 500, 0, 250),  # longer than 30 only
-        (200, 500, 0, 450),
-        (450, 500, 0, 500),  # nobody got further: the next power of two, cut at the limit
-        (499, 500, 0, 500),
-        (500, 500, 0, 501),  # above its output in any case
-        (700, 500, 0, 701),
+        (10, 500, 80, (80, 80, False)),  # the hint, while the output is shorter
+        (80, 500, 80, (250, 96, True)),  # the hint is used up: mean of 100, 200 and 450
+        (10, 50, 80, (50, 50, False)),  # never above the limit
+        (0, 500, 0, (195, 16, True)),  # mean of all: 30, 100, 200, 450
+        (15, 500, 0, (195, 16, True)),
+        (16, 500, 0, (195, 32, True)),  # 30 is in this bucket, too
+        (32, 500, 0, (250, 48, True)),
+        (250, 500, 0, (450, 256, True)),
+        (449, 500, 0, (450, 450, True)),
+        (450, 500, 0, (500, 500, True)),  # nobody got further: a power of two, cut at the limit
+        (500, 500, 0, (501, 501, True)),  # above its output in any case
+        (700, 500, 0, (701, 701, True)),
     ],
 )
-def test_prediction_by_hand(output: int, limit: int, hint: int, expected: int) -> None:
+def test_prediction_by_hand(
+    output: int, limit: int, hint: int, expected: tuple[int, int, bool]
+) -> None:
     predictor = ConditionalMean()
     for length in (200, 30, 450, 100):
         predictor.observe(length)
@@ -37,21 +46,21 @@ def test_prediction_by_hand(output: int, limit: int, hint: int, expected: int) -
 
 def test_without_evidence_it_runs_to_the_next_power_of_two() -> None:
     predictor = ConditionalMean()
-    assert predictor.predict(0, 300, 0) == 300
-    assert predictor.predict(1, 300, 0) == 2
-    assert predictor.predict(40, 300, 0) == 64
-    assert predictor.predict(63, 300, 0) == 64
-    assert predictor.predict(64, 300, 0) == 128
-    assert predictor.predict(256, 300, 0) == 300
+    assert predictor.predict(0, 300, 0).tokens == 300
+    assert predictor.predict(1, 300, 0).tokens == 2
+    assert predictor.predict(40, 300, 0).tokens == 64
+    assert predictor.predict(63, 300, 0).tokens == 64
+    assert predictor.predict(64, 300, 0).tokens == 128
+    assert predictor.predict(256, 300, 0).tokens == 300
 
 
 def test_only_the_newest_finished_lengths_count() -> None:
     predictor = ConditionalMean(window=2)
     for length in (1000, 10, 20):
         predictor.observe(length)
-    assert predictor.predict(0, 2000, 0) == 15
+    assert predictor.predict(0, 2000, 0).tokens == 15
     predictor.observe(40)
-    assert predictor.predict(0, 2000, 0) == 30
+    assert predictor.predict(0, 2000, 0).tokens == 30
 
 
 def test_window_must_hold_something() -> None:
@@ -59,12 +68,32 @@ def test_window_must_hold_something() -> None:
         ConditionalMean(window=0)
 
 
+def test_versions_move_on_with_each_length_at_first_and_ever_less_often() -> None:
+    predictor = ConditionalMean()
+    versions = []
+    for _ in range(1000):
+        predictor.observe(10)
+        versions.append(predictor.version)
+    assert versions[:64] == list(range(1, 65))
+    assert versions[-1] < 64 + 64 * log(1000 / 64) + 16
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=50))
+def test_buckets_follow_each_other_without_a_gap(lengths: list[int]) -> None:
+    for tokens in lengths:
+        end = bucket_end(tokens)
+        assert end > tokens
+        assert bucket(end - 1) == bucket(tokens)
+        assert bucket(end) == min(bucket(tokens) + 1, bucket(2**60))
+        assert end - tokens <= max(16, tokens / 4)
+
+
 @given(
     finished=st.lists(st.integers(0, 200), max_size=40),
     queries=st.lists(st.tuples(st.integers(0, 220), st.integers(1, 300)), min_size=1, max_size=9),
     window=st.integers(1, 12),
 )
-def test_prediction_is_the_mean_of_the_longer_ones_within_its_bounds(
+def test_prediction_is_the_mean_of_those_that_got_so_far_within_its_bounds(
     finished: list[int], queries: list[tuple[int, int]], window: int
 ) -> None:
     predictor = ConditionalMean(window)
@@ -72,11 +101,11 @@ def test_prediction_is_the_mean_of_the_longer_ones_within_its_bounds(
         predictor.observe(length)
         newest = finished[max(count - window, 0) : count]
         for output, limit in queries:
-            predicted = predictor.predict(output, limit, 0)
+            predicted = predictor.predict(output, limit, 0).tokens
             assert output < predicted <= max(limit, output + 1)
-            longer = [length for length in newest if length > output]
-            if longer:
-                assert predicted == max(min(ceil(fmean(longer)), limit), output + 1)
+            so_far = [length for length in newest if bucket(length) >= bucket(output)]
+            if so_far and fmean(so_far) > output:
+                assert predicted == max(min(ceil(fmean(so_far)), limit), output + 1)
 
 
 def test_round_time_is_a_mean_that_ignores_what_was_not_measured() -> None:
@@ -100,10 +129,16 @@ def test_remaining_time_is_the_papers_estimate() -> None:
     # L = 120 tokens left, n = 3 drafts, A = 0.5, T_SSM = 2 ms, T_LLM = 14 ms
     tokens, drafts, rate, draft_s, verify_s = 120, 3, 0.5, 0.002, 0.014
     paper = tokens * (drafts * draft_s + verify_s) / (drafts * rate + 1)
-    rounds = remaining_rounds(tokens, accept_length=drafts * rate + 1)
-    assert rounds == 48
-    assert remaining_s(rounds, drafts * draft_s + verify_s) == pytest.approx(paper)
+    request = Request(
+        arrival(1, progress=Progress(output_tokens=30, rounds=20, proposed=60, accepted=30))
+    )
+    request.predicted_tokens = 150
+    assert request.acceptance.accept_rate == rate
+    assert request.remaining_rounds == 48
+    assert remaining_s(48, drafts * draft_s + verify_s) == pytest.approx(paper)
 
 
-def test_an_accept_length_below_one_cannot_be() -> None:
-    assert remaining_rounds(10, accept_length=0.0) == 10
+def test_before_any_round_a_token_is_taken_to_need_one() -> None:
+    request = Request(arrival(1))
+    request.predicted_tokens = 10
+    assert request.remaining_rounds == 10

@@ -36,11 +36,13 @@ class AcceptanceTracker:
 
     def add(self, accept_length: int, drafts: int) -> None:
         """Count one verify round: `drafts` tokens offered, `accept_length` committed."""
-        accepted = accept_length - 1 if accept_length > 1 else 0
         self.rounds += 1
-        self.proposed += drafts if drafts > 0 else 0
-        self.accepted += accepted
-        self.accepted_sq += accepted * accepted
+        if drafts > 0:
+            self.proposed += drafts
+        if accept_length > 1:
+            accepted = accept_length - 1
+            self.accepted += accepted
+            self.accepted_sq += accepted * accepted
 
     @property
     def accept_length(self) -> float:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import zip_longest
-from operator import attrgetter
 
 from laps.engine.ordering import Ordering
 from laps.engine.predictor import ConditionalMean, LengthPredictor
@@ -39,7 +37,7 @@ from laps.policies.registry import build_policy
 
 DEFAULT_POLICY = PolicySpec()
 
-_handle = attrgetter("handle")
+_RUNNING = Phase.RUNNING
 
 
 class Engine:
@@ -70,6 +68,7 @@ class Engine:
         self._step = snapshot.step
         self._now_s = snapshot.time_s if math.isfinite(snapshot.time_s) else 0.0
         self._horizon = 0
+        self._rounds = 0
         self._preemptions = 0
         self._plan: Plan | None = None
         for arrival in snapshot.requests:
@@ -103,10 +102,13 @@ class Engine:
             request = self._admit(arrival)
             if request is not None:
                 self._enter(request, self._now_s)
-        for handle in report.prefilled:
-            self._prefill(handle)
+        prefilled = [handle for handle in report.prefilled if self._prefill(handle)]
         if report.decoded:
             self._round(report)
+        for request in map(self._table.get, prefilled):
+            # The others ran at once, so that no place among those that rest was to be found.
+            if request is not None and request.phase is Phase.PAUSED:
+                self._ordering.move(request)
         for handle in report.requeued:
             self._requeue(handle)
         for handle in report.finished:
@@ -121,7 +123,7 @@ class Engine:
         `seq` starts at 1 and moves on when `order` or `horizon` does. At most `plan_size`
         requests are named: more cannot matter before the next plan.
         """
-        order = tuple(map(_handle, self._ordering.first(self.plan_size)))
+        order = tuple(self._ordering.first(self.plan_size))
         last = self._plan
         if last is None or order != last.order or self._horizon != last.horizon:
             seq = last.seq + 1 if last else 1
@@ -157,7 +159,7 @@ class Engine:
 
     def statuses(self, include_departed: bool = False) -> list[RequestStatus]:
         """Return the live requests, best first; then those that left lately, newest first."""
-        requests = list(self._ordering)
+        requests = self._ranked()
         if include_departed:
             requests.extend(self._table.departed())
         return [status_of(request, self._now_s, self._timer.round_s) for request in requests]
@@ -165,7 +167,7 @@ class Engine:
     def queues(self) -> list[QueueView]:
         """Return the queues in the order in which they are served, that of the starving first."""
         members: list[list[Request]] = [[] for _ in self._ordering.queues]
-        for request in self._ordering:
+        for request in self._ranked():
             members[self._ordering.queue(request)].append(request)
         return list(map(queue_of, self._ordering.queues, members))
 
@@ -178,7 +180,7 @@ class Engine:
         key: tuple[KeyPart, ...] = ()
         if alive:
             queue = self._ordering.queues[self._ordering.queue(request)]
-            key = tuple(map(KeyPart, self._ordering.key_parts(request), request.rank_key))
+            key = tuple(self._ordering.key_parts(request))
         return Explanation(
             status=self._status(request),
             policy=self._policy.name,
@@ -228,9 +230,9 @@ class Engine:
         return request
 
     def _enter(self, request: Request, since_s: float) -> None:
-        self._ordering.rest(request, since_s)
+        self._ordering.enter(request, since_s)
         if request.phase is Phase.RUNNING:
-            self._ordering.run(request)
+            self._ordering.start(request)
 
     def _reorder(self) -> None:
         """Order all requests from scratch; nobody is starving until the next report says so."""
@@ -239,42 +241,57 @@ class Engine:
             request.boost_left = 0
             self._enter(request, request.since_s)
 
-    def _prefill(self, handle: Handle) -> None:
+    def _prefill(self, handle: Handle) -> bool:
+        """Count a prefill, which brings a token; return whether it made sense."""
         request = self._table.get(handle)
         if request is None or request.phase.resident:
             self.ignored += 1
-            return
+            return False
         request.output_tokens += 1
         self._table.move(request, Phase.PAUSED)
-        self._ordering.move(request)
+        return True
 
     def _round(self, report: StepReport) -> None:
         """Count a verify round for those in it, and a preemption for those that fell out of it."""
         self._timer.add(report.round_s)
-        self.ignored += abs(len(report.decoded) - len(report.committed))
-        ran: set[Handle] = set()
-        for handle, accept_length in zip_longest(
-            report.decoded, report.committed[: len(report.decoded)], fillvalue=1
-        ):
-            request = self._table.get(handle)
-            if request is None or handle in ran:
+        self._rounds += 1
+        this, drafts = self._rounds, report.drafts
+        get, ran, stable = self._table.get, self._ordering.ran, self._stability.stable
+        seen = 0
+        for handle, accept_length in zip(report.decoded, self._accept_lengths(report), strict=True):
+            request = get(handle)
+            if request is None or request.seen_in == this:
                 self.ignored += 1
                 continue
-            ran.add(handle)
-            request.output_tokens += max(accept_length, 0)
-            request.acceptance.add(accept_length, report.drafts)
-            if not request.perceived_at and self._stability.stable(request.acceptance):
+            seen += 1
+            request.seen_in = this
+            if accept_length > 0:
+                request.output_tokens += accept_length
+            request.acceptance.add(accept_length, drafts)
+            if not request.perceived_at and stable(request.acceptance):
                 request.perceived_at = request.rounds
-            self._ordering.run(request)
-            if request.phase is not Phase.RUNNING:
-                self._table.move(request, Phase.RUNNING)
-        leaving = {*report.finished, *report.aborted}
-        for request in [r for h, r in self._ordering.running.items() if h not in ran]:
-            if request.handle not in leaving:
+            if request.phase is not _RUNNING:
+                self._table.move(request, _RUNNING)
+                self._ordering.start(request)
+            ran(request)
+        if len(self._ordering.running) > seen:
+            self._pause_those_not_in(this, {*report.finished, *report.aborted})
+
+    def _accept_lengths(self, report: StepReport) -> tuple[int, ...]:
+        """Return the accept length of each of `decoded`: 1 where the report says none."""
+        missing = len(report.decoded) - len(report.committed)
+        if not missing:
+            return report.committed
+        self.ignored += abs(missing)
+        return report.committed[: len(report.decoded)] + (1,) * missing
+
+    def _pause_those_not_in(self, verify_round: int, leaving: set[Handle]) -> None:
+        for request in list(self._ordering.running.values()):
+            if request.seen_in != verify_round and request.handle not in leaving:
                 request.preemptions += 1
                 self._preemptions += 1
                 self._table.move(request, Phase.PAUSED)
-                self._ordering.rest(request, self._now_s)
+                self._ordering.stop(request, self._now_s)
 
     def _perceive_anew(self, request: Request) -> None:
         """Judge a request by its counts alone: if stable now, it may have been from the first."""
@@ -287,7 +304,7 @@ class Engine:
             self.ignored += 1
             return
         if request.phase is Phase.RUNNING:
-            self._ordering.rest(request, self._now_s)
+            self._ordering.stop(request, self._now_s)
         self._table.move(request, Phase.WAITING)
 
     def _depart(self, handle: Handle, phase: Phase) -> None:
@@ -299,9 +316,11 @@ class Engine:
         self._table.depart(request, phase, self._now_s)
         if phase is Phase.FINISHED:
             self._predictor.observe(request.output_tokens)
-            self._ordering.relearn()
+
+    def _ranked(self) -> list[Request]:
+        """Return the live requests, best first."""
+        ordering = self._ordering
+        return [r for r in map(self._table.get, ordering.first(len(ordering))) if r is not None]
 
     def _status(self, request: Request) -> RequestStatus:
-        if request.phase is Phase.RUNNING:
-            self._ordering.renew(request)
         return status_of(request, self._now_s, self._timer.round_s)

@@ -5,14 +5,16 @@ The rule, for every host:
 1. Starving requests go first: by how long they have rested, then arrival, then handle.
 2. The rest go by the policy's queue, then by its key.
 
-Requests that do not run have a key that stands still: they rest in a sorted structure, and only a
-transition moves them in it. Those that run are few and are sorted anew at every plan.
+Each request has a rank key, a tuple that ends in its handle. That of a request that does not run
+stands still: it rests in a sorted list, and only a transition moves it in there. Those that run are
+few: each gets a new key with each of its rounds, and they are merged in when a plan is asked for.
 
-Two things may change for a resting request. It may have rested for the policy's `max_wait_s`:
-those that do not run are held in the order in which they stopped, so only the head is looked at.
-And its predicted length may have changed because another request finished: `REFRESH` requests a
-report get a new prediction, the one with the oldest first. Both happen as reports come in and
-never at a plan, so the order depends on the reports alone, not on how often a plan was asked for.
+Predictions are made anew where they may have changed. A running request outgrows its prediction
+(`Prediction.until`). A resting one does not grow, but others finish: `REFRESH` requests a report
+get a new prediction, the one with the oldest first. And a request may have rested for the policy's
+`max_wait_s`: those that do not run are held in the order in which they stopped, so only the head
+is looked at. All this happens as reports come in and never at a plan, so the order depends on the
+reports alone, not on how often a plan was asked for.
 """
 
 from __future__ import annotations
@@ -20,24 +22,28 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
 from itertools import islice
-from operator import attrgetter
+from operator import itemgetter
 
-from sortedcontainers import SortedKeyList
+from sortedcontainers import SortedList
 
 from laps.engine.predictor import LengthPredictor
 from laps.engine.table import Request
 from laps.engine.types import Handle
+from laps.engine.views import KeyPart
 from laps.policies.base import Policy
 
-REFRESH = 4
+REFRESH = 2
 """Resting requests whose prediction is renewed for each report, where it is out of date."""
 
 STARVING = "starving"
 """Name of the queue that is served before those of the policy."""
 
-_rank_key = attrgetter("rank_key")
+RankKey = tuple[float, ...]
+
+_STARVING_KEY = ("resting since_s", "arrival_s", "handle")
+
+_handle = itemgetter(-1)
 
 
 class Ordering:
@@ -49,46 +55,64 @@ class Ordering:
         self.queues = (STARVING, *policy.queues)
         """Names of the queues, in the order in which they are served."""
         self._policy = policy
+        self._policy_key = policy.key if len(policy.queues) == 1 else self._key_with_queue
         self._predictor = predictor
         self._plan_size = plan_size
-        self._finishes = 0
         self._starving = 0
-        self._resting: SortedKeyList = SortedKeyList(key=_rank_key)
+        self._resting: SortedList = SortedList()
         self._waiters: OrderedDict[Handle, Request] = OrderedDict()
         self._predicted: OrderedDict[Handle, Request] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self.running) + len(self._resting)
 
-    def rest(self, request: Request, since_s: float) -> None:
-        """Take in a request that does not run: new, or one that has just stopped.
+    def enter(self, request: Request, since_s: float) -> None:
+        """Take in a request that is new here, as one that rests since `since_s`."""
+        self._predict(request)
+        request.rank_key = self._key(request)
+        self.stop(request, since_s)
+
+    def stop(self, request: Request, since_s: float) -> None:
+        """Take note that a request does not run any more; its key is that of its last round.
 
         `since_s` never goes back from call to call. A starving request keeps its place.
         """
-        self.running.pop(request.handle, None)
+        handle = request.handle
+        self.running.pop(handle, None)
+        self._resting.add(request.rank_key)
         if not request.boost_left:
             request.since_s = since_s
-        self._place(request)
+            if self._policy.max_wait_s:
+                self._waiters[handle] = request
         if request.perceived_at:
-            self._predicted[request.handle] = request
-        if self._policy.max_wait_s and not request.boost_left:
-            self._waiters[request.handle] = request
+            self._predicted[handle] = request
+            if request.prediction != self._predictor.version:
+                self._predicted.move_to_end(handle, last=False)
 
-    def run(self, request: Request) -> None:
-        """Take note that a request was in the newest verify round."""
-        if request.handle not in self.running:
-            self._leave_rest(request)
-            self.running[request.handle] = request
+    def start(self, request: Request) -> None:
+        """Take note that a request that rested runs; `ran` is then to be called."""
+        self._leave_rest(request)
+        self.running[request.handle] = request
+
+    def ran(self, request: Request) -> None:
+        """Take note of what a running request got in the newest verify round."""
         if request.boost_left:
             request.boost_left -= 1
             self._starving -= not request.boost_left
+        if request.output_tokens >= request.predict_at:
+            self._predict(request)
+        request.rank_key = self._key(request) if request.boost_left else self._policy_key(request)
 
     def move(self, request: Request) -> None:
         """Find the new place of a resting request whose state has changed."""
-        self._resting.remove(request)
-        self._place(request)
+        self._predict(request)
         if request.handle in self._predicted:
             self._predicted.move_to_end(request.handle)  # its prediction is the newest now
+        key = self._key(request)
+        if key != request.rank_key:
+            self._resting.remove(request.rank_key)
+            self._resting.add(key)
+            request.rank_key = key
 
     def remove(self, request: Request) -> None:
         """Forget a request that has left."""
@@ -98,58 +122,56 @@ class Ordering:
             self._starving -= 1
             request.boost_left = 0
 
-    def relearn(self) -> None:
-        """Take note that a request finished, so that predictions made before are out of date."""
-        self._finishes += 1
-
     def settle(self, now_s: float) -> None:
         """Bring resting requests up to date, after the events of a report."""
         self._promote(now_s)
+        version = self._predictor.version
         for _ in range(min(REFRESH, len(self._predicted))):
             request = next(iter(self._predicted.values()))
-            if request.prediction == self._finishes:
+            if request.prediction == version:
                 return
             self.move(request)
 
-    def first(self, count: int) -> list[Request]:
-        """Return the best `count` requests, best first."""
-        running = self._ranked_running()
-        ranked = list(islice(self._resting, count))
-        ranked += running
-        ranked.sort(key=_rank_key)  # two sorted runs: a merge
-        return ranked[:count]
+    def first(self, count: int) -> list[Handle]:
+        """Return the handles of the best `count` requests, best first."""
+        running = sorted([request.rank_key for request in self.running.values()])
+        resting = list(islice(self._resting, count))
+        # Most of what runs goes before all that rests: only from there on it is a merge.
+        ahead = bisect_left(running, resting[0]) if resting else len(running)
+        ranked = running[:ahead]
+        ranked += sorted(resting + running[ahead:]) if ahead < len(running) else resting
+        return list(map(_handle, ranked[:count]))
 
     def rank(self, request: Request) -> int:
         """Return how many requests go before this one."""
-        running = self._ranked_running()
-        ahead: int = self._resting.bisect_key_left(request.rank_key)
-        return ahead + bisect_left(running, request.rank_key, key=_rank_key)
-
-    def __iter__(self) -> Iterator[Request]:
-        """Iterate over all requests, best first."""
-        return iter(self.first(len(self)))
+        ahead: int = self._resting.bisect_left(request.rank_key)
+        return ahead + sum(other.rank_key < request.rank_key for other in self.running.values())
 
     def queue(self, request: Request) -> int:
         """Return the index of the request's queue in `queues`."""
         return 0 if request.boost_left else self._policy.queue(request) + 1
 
-    def key_parts(self, request: Request) -> tuple[str, ...]:
-        """Return the names of the parts of the request's `rank_key`."""
-        if request.boost_left:
-            return ("queue", "resting since_s", "arrival_s", "handle")
-        return ("queue", *self._policy.key_parts)
+    def key_parts(self, request: Request) -> list[KeyPart]:
+        """Return what places the request inside its queue, by name."""
+        names = _STARVING_KEY if request.boost_left else self._policy.key_parts
+        return list(map(KeyPart, names, request.rank_key[-len(names) :]))
 
-    def renew(self, request: Request) -> None:
-        """Write a running request's prediction and key as they are now."""
-        request.predicted_tokens = self._predictor.predict(
+    def _key(self, request: Request) -> RankKey:
+        """Return the request's key as it is now."""
+        if request.boost_left:
+            # Before all queues, and before the keys of a policy that has one queue and names none.
+            return (-math.inf, request.since_s, request.arrival_s, request.handle)
+        return self._policy_key(request)
+
+    def _key_with_queue(self, request: Request) -> RankKey:
+        return (self._policy.queue(request), *self._policy.key(request))
+
+    def _predict(self, request: Request) -> None:
+        """Write the request's predicted length as it is now."""
+        request.predicted_tokens, request.predict_at, _ = self._predictor.predict(
             request.output_tokens, request.max_new_tokens, request.hints.predicted_tokens
         )
-        request.prediction = self._finishes
-        if request.boost_left:
-            request.rank_key = (0, request.since_s, request.arrival_s, request.handle)
-        else:
-            policy = self._policy
-            request.rank_key = (policy.queue(request) + 1, *policy.key(request))
+        request.prediction = self._predictor.version
 
     def _promote(self, now_s: float) -> None:
         """Make those starving that have rested for too long, the longest first.
@@ -170,18 +192,7 @@ class Ordering:
             self._starving += 1
             self.move(request)
 
-    def _ranked_running(self) -> list[Request]:
-        running = list(self.running.values())
-        for request in running:
-            self.renew(request)
-        running.sort(key=_rank_key)
-        return running
-
-    def _place(self, request: Request) -> None:
-        self.renew(request)
-        self._resting.add(request)
-
     def _leave_rest(self, request: Request) -> None:
-        self._resting.remove(request)
+        self._resting.remove(request.rank_key)
         self._waiters.pop(request.handle, None)
         self._predicted.pop(request.handle, None)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
-from collections import deque
-from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from laps.engine.survival import Survival, bucket, bucket_end
+
+
+class Prediction(NamedTuple):
+    """A predicted output length, and how long the prediction is good for."""
+
+    tokens: int
+    """Total output length."""
+    until: int
+    """It holds until the output has this many tokens."""
+    learnt: bool
+    """Whether it rests on what finished before, so that it may change with the next finish."""
 
 
 class LengthPredictor(Protocol):
-    """Predicts output lengths. Called for every running request at every plan: it must be quick.
+    """Predicts output lengths. Asked for a handful of requests in each round: it must be quick."""
 
-    Predictions may change when a length is observed, and only then.
-    """
+    @property
+    def version(self) -> int:
+        """Moves on whenever predictions change because of what was observed."""
 
     def observe(self, output_tokens: int) -> None:
         """Learn from a request that finished (not an aborted one) with `output_tokens`."""
 
-    def predict(self, output_tokens: int, max_new_tokens: int, hint: int) -> int:
-        """Return the predicted total output length, in tokens.
+    def predict(self, output_tokens: int, max_new_tokens: int, hint: int) -> Prediction:
+        """Return the predicted total output length.
 
         `output_tokens` is what the request has already, `hint` the client's own estimate (0: none).
         The answer is above `output_tokens` and, as far as that allows, at most `max_new_tokens`.
@@ -29,47 +40,38 @@ class ConditionalMean:
     """The client's hint, else the mean of the finished outputs that got past this one's length.
 
     1. While the output is shorter than the client's hint: the hint.
-    2. Else the mean length of those among the newest `window` finished requests that are longer
-       than the output so far.
-    3. Else, as nothing is known: the next power of two tokens; before the first token the limit.
-       (About as long again as it has run, in steps: an estimate that rose with every token would
-       have the requests change places every round.)
+    2. Else the mean length of those among the newest `window` finished requests that got at least
+       to the bucket of lengths (`laps.engine.survival`) in which the output is now. So the
+       estimate changes as the output leaves a bucket, and requests do not change places with every
+       token. Before the first token it is the mean of all.
+    3. Else, as nobody got farther: the next power of two tokens; before the first token the limit.
     """
 
     def __init__(self, window: int = 1000) -> None:
         if window < 1:
             raise ValueError(f"window must be at least 1 finished request, got {window}")
-        self._window = window
-        self._newest: deque[int] = deque()
-        self._lengths: list[int] = []
-        self._tail_sums: list[int] | None = None
+        self._finished = Survival(window)
+
+    @property
+    def version(self) -> int:
+        """How often predictions have changed; see `LengthPredictor.version`."""
+        return self._finished.version
 
     def observe(self, output_tokens: int) -> None:
-        """Learn a finished length: O(window) moves in C; sums are renewed at the next question."""
-        if len(self._newest) == self._window:
-            oldest = self._newest.popleft()
-            del self._lengths[bisect_right(self._lengths, oldest) - 1]
-        self._newest.append(output_tokens)
-        insort(self._lengths, output_tokens)
-        self._tail_sums = None
+        """Learn a finished length, in O(1)."""
+        self._finished.add(max(output_tokens, 0))
 
-    def predict(self, output_tokens: int, max_new_tokens: int, hint: int) -> int:
-        """Answer in O(log window); see `LengthPredictor.predict`."""
+    def predict(self, output_tokens: int, max_new_tokens: int, hint: int) -> Prediction:
+        """Answer in O(1); see `LengthPredictor.predict`."""
         if hint > output_tokens:
-            expected = hint
+            expected, until, learnt = hint, hint, False
         else:
-            longer = bisect_right(self._lengths, output_tokens)
-            count = len(self._lengths) - longer
-            if count:
-                expected = -(-self._sums()[count - 1] // count)  # the mean, rounded up
-            else:
+            expected = self._finished.means[bucket(output_tokens)]
+            if expected <= output_tokens:
                 expected = 1 << output_tokens.bit_length() if output_tokens else max_new_tokens
+            until, learnt = bucket_end(output_tokens), True
         if expected > max_new_tokens:
             expected = max_new_tokens
-        return expected if expected > output_tokens else output_tokens + 1
-
-    def _sums(self) -> list[int]:
-        """Sum of the k + 1 longest lengths at index k; made anew once after each finish."""
-        if self._tail_sums is None:
-            self._tail_sums = list(accumulate(reversed(self._lengths)))
-        return self._tail_sums
+        if expected <= output_tokens:
+            expected = output_tokens + 1
+        return Prediction(expected, until if until < expected else expected, learnt)

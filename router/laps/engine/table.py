@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from laps.engine.acceptance import AcceptanceTracker
 from laps.engine.types import Arrival, Handle, Phase, UnknownRequestError
@@ -23,12 +23,14 @@ class Request:
         "output_tokens",
         "perceived_at",
         "phase",
+        "predict_at",
         "predicted_tokens",
         "prediction",
         "preemptions",
         "prompt_tokens",
         "rank_key",
         "rid",
+        "seen_in",
         "since_s",
     )
 
@@ -46,8 +48,12 @@ class Request:
         """Rounds it had when its acceptance became stable; 0 while it is not perceived."""
         self.predicted_tokens = 0
         """Predicted output length; as fresh as `rank_key`."""
+        self.predict_at = 0
+        """Output tokens from which on that prediction is out of date."""
         self.prediction = 0
-        """How many finishes the prediction had seen."""
+        """Version of the predictor when that prediction was made."""
+        self.seen_in = 0
+        """Number of the newest verify round that it was in, as the engine counts rounds."""
         self.since_s = 0.0
         """While it does not run: since when."""
         self.boost_left = 0
@@ -65,8 +71,16 @@ class Request:
 
     @property
     def remaining_tokens(self) -> int:
-        """Predicted tokens still to come, at least 1."""
-        return max(self.predicted_tokens - self.output_tokens, 1)
+        """Predicted tokens still to come: at least 1, as predictions are above the output."""
+        return self.predicted_tokens - self.output_tokens
+
+    @property
+    def remaining_rounds(self) -> float:
+        """R, the rounds that these take at the mean accept length so far (1 before any round)."""
+        tokens = self.predicted_tokens - self.output_tokens
+        acceptance = self.acceptance
+        rounds = acceptance.rounds
+        return tokens * rounds / (rounds + acceptance.accepted) if rounds else float(tokens)
 
 
 class RequestTable:
@@ -77,7 +91,9 @@ class RequestTable:
         self._live: dict[Handle, Request] = {}
         self._departed: OrderedDict[Handle, Request] = OrderedDict()
         self._by_rid: dict[str, Request] = {}
-        self._counts = dict.fromkeys(Phase, 0)
+        self._counts = [0] * (max(Phase) + 1)
+        self.get: Callable[[Handle], Request | None] = self._live.get
+        """Returns the live request of a handle, or None. The dict's own: it is called the most."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -85,10 +101,6 @@ class RequestTable:
     def __contains__(self, handle: Handle) -> bool:
         """Whether the handle is taken, by a live request or one that left lately."""
         return handle in self._live or handle in self._departed
-
-    def get(self, handle: Handle) -> Request | None:
-        """Return the live request of that handle, or None."""
-        return self._live.get(handle)
 
     def find(self, handle: Handle) -> Request:
         """Return the request of that handle, live or departed.

@@ -29,11 +29,6 @@ class RoundTimer:
             self.round_s = round_s
 
 
-def remaining_rounds(remaining_tokens: int, accept_length: float) -> float:
-    """Return R, the rounds that `remaining_tokens` take at `accept_length` tokens a round."""
-    return remaining_tokens / accept_length if accept_length > 1.0 else float(remaining_tokens)
-
-
 def remaining_s(rounds: float, round_s: float) -> float:
     """Return T~ = R * round_s, the estimated remaining time in seconds.
 

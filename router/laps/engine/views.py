@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from laps.engine.table import Request
-from laps.engine.timing import remaining_rounds, remaining_s
+from laps.engine.timing import remaining_s
 from laps.engine.types import Capacity, Hints, Phase
 
 
@@ -101,7 +101,9 @@ def status_of(request: Request, now_s: float, round_s: float) -> RequestStatus:
         perceived=request.perceived_at > 0,
         predicted_tokens=request.predicted_tokens,
         remaining_s=(
-            remaining_s(_rounds_left(request), round_s) if alive and request.perceived_at else 0.0
+            remaining_s(request.remaining_rounds, round_s)
+            if alive and request.perceived_at
+            else 0.0
         ),
         preemptions=request.preemptions,
         age_s=max((now_s if alive else request.left_s) - request.arrival_s, 0.0),
@@ -153,7 +155,7 @@ def reason(
 def _service(request: Request, round_s: float) -> str:
     if not request.perceived_at:
         return f"unperceived, {_count(request.rounds, 'round')} got"
-    rounds = _rounds_left(request)
+    rounds = request.remaining_rounds
     seconds = f" ({remaining_s(rounds, round_s):.1f} s)" if round_s else ""
     return f"perceived, about {_count(ceil(rounds), 'round')}{seconds} left"
 
@@ -164,7 +166,3 @@ def _count(number: int, noun: str) -> str:
 
 def _since(request: Request, now_s: float) -> str:
     return f"{max(now_s - request.since_s, 0.0):.1f} s"
-
-
-def _rounds_left(request: Request) -> float:
-    return remaining_rounds(request.remaining_tokens, request.acceptance.accept_length)

@@ -9,7 +9,6 @@ from pydantic.dataclasses import dataclass
 
 from laps.engine.acceptance import StabilityTest
 from laps.engine.table import Request
-from laps.engine.timing import remaining_rounds
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
@@ -74,7 +73,7 @@ class LapsSd:
         # 2. Earlier arrival.
         # 3. Smaller handle.
         if request.perceived_at:
-            rounds = remaining_rounds(request.remaining_tokens, request.acceptance.accept_length)
+            rounds = request.remaining_rounds
         else:
-            rounds = float(request.rounds // self.quantum * self.quantum)
+            rounds = float(request.acceptance.rounds // self.quantum * self.quantum)
         return (rounds, request.arrival_s, request.handle)

@@ -1,0 +1,79 @@
+"""The lengths that outputs had lately, and what they say of one that has got so far."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import accumulate
+
+_UNIT = 16
+"""Width of the narrowest buckets, in tokens."""
+_DIGITS = 3
+"""Binary digits that tell the bucket of a number of units: four buckets from each power of two to
+the next, from 8 units on. With these two a request of a public trace of chats is predicted anew 11
+times in its life, not 111 times, and the logarithm of what is left is off by 0.635 for 0.617."""
+_SIZE = 128
+"""Buckets: enough for 2^36 tokens. Longer outputs share the last one."""
+_STALE = 64
+"""Means are made anew once one in so many of the lengths that they rest on is new."""
+
+
+def bucket(tokens: int) -> int:
+    """Return the number of the bucket that outputs of `tokens` (0 or more) are in."""
+    units = tokens // _UNIT
+    shift = units.bit_length() - _DIGITS
+    if shift <= 0:
+        return units
+    index = (shift << _DIGITS - 1) + (units >> shift)
+    return index if index < _SIZE else _SIZE - 1
+
+
+def bucket_end(tokens: int) -> int:
+    """Return the first length after the bucket that `tokens` is in."""
+    units = tokens // _UNIT
+    shift = units.bit_length() - _DIGITS
+    return (units + 1 if shift <= 0 else (units >> shift) + 1 << shift) * _UNIT
+
+
+class Survival:
+    """The newest `window` lengths, in buckets.
+
+    Taking one in is O(1), and so is asking for a mean: those of all buckets are made together, at
+    first with each length and later with each 64th part of the window, as one more length in a
+    thousand says little.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.means = [0] * _SIZE
+        """By bucket: the mean of the lengths in it and in those after it, rounded up; 0: none."""
+        self.version = 0
+        """How often the means were made anew."""
+        self._window = window
+        self._newest: deque[int] = deque()
+        self._counts = [0] * _SIZE
+        self._sums = [0] * _SIZE
+        self._unseen = 0
+
+    def add(self, tokens: int) -> None:
+        """Take in a finished output of `tokens`; the oldest one is forgotten when it is full."""
+        if len(self._newest) == self._window:
+            oldest = self._newest.popleft()
+            index = bucket(oldest)
+            self._counts[index] -= 1
+            self._sums[index] -= oldest
+        self._newest.append(tokens)
+        index = bucket(tokens)
+        self._counts[index] += 1
+        self._sums[index] += tokens
+        self._unseen += 1
+        if self._unseen * _STALE >= len(self._newest):
+            self._renew()
+
+    def _renew(self) -> None:
+        counts = accumulate(reversed(self._counts))
+        sums = accumulate(reversed(self._sums))
+        means = [
+            -(-total // count) if count else 0 for count, total in zip(counts, sums, strict=True)
+        ]
+        self.means = means[::-1]
+        self.version += 1
+        self._unseen = 0
