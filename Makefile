@@ -19,6 +19,9 @@ DRAFT ?= .models/smollm2-135m-eagle
 SGLANG_ARGS ?=
 DEMO = --model $(MODEL) --draft $(DRAFT) --sglang-args '$(SGLANG_ARGS)'
 
+# Without bytecode on disk every process compiles SGLang afresh, and a server takes minutes to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 .PHONY: help

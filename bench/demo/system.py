@@ -6,11 +6,10 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import torch
 from rich.console import Console
 
@@ -20,8 +19,8 @@ from testbed.service import LapsService
 MAX_RUNNING = 4
 """Requests that decode at once; the others wait, or pause with their KV cache kept."""
 EAGLE = (
-    *("--speculative-num-steps", "3", "--speculative-eagle-topk", "4"),
-    *("--speculative-num-draft-tokens", "8"),
+    *("--speculative-num-steps", "3", "--speculative-eagle-topk", "1"),
+    *("--speculative-num-draft-tokens", "4"),
 )
 
 
@@ -36,10 +35,6 @@ class System:
     scale: int
     """How much longer answers may be, so that the load keeps this machine busy for a while."""
 
-    def flush_cache(self) -> None:
-        """Empty SGLang's prefix cache, so that every run begins alike."""
-        httpx.post(f"{self.openai_url}/flush_cache", timeout=60).raise_for_status()
-
 
 @contextmanager
 def running(options: argparse.Namespace, logs: Path, console: Console) -> Iterator[System]:
@@ -51,25 +46,31 @@ def running(options: argparse.Namespace, logs: Path, console: Console) -> Iterat
     )
     begin = time.monotonic()
     # On a CPU a verify round takes longer than a plan may be old elsewhere.
-    with LapsService("--plan-ttl-s", "5", log_path=logs / "laps.log") as service:
-        worker = SglangServer(
-            Path(sys.executable),
-            Path(options.model),
-            draft=Path(options.draft),
-            algorithm="EAGLE",
-            cpu=not gpu,
-            extra_args=(
-                *EAGLE,
-                *("--laps-endpoint", service.address, "--laps-max-running", str(MAX_RUNNING)),
-                *("--max-running-requests", "32", "--skip-server-warmup"),
-                *options.sglang_args,
-            ),
-            log_path=logs / "sglang.log",
-            start_timeout_s=600,
-        )
-        with console.status("loading the model"), worker:
-            console.print(f"Ready after {time.monotonic() - begin:.0f} s.")
-            yield System(worker.base_url, service.address, scale=8 if gpu else 1)
+    service = LapsService("--plan-ttl-s", "5", log_path=logs / "laps.log")
+    worker = SglangServer(
+        Path(sys.executable),
+        Path(options.model),
+        draft=Path(options.draft),
+        algorithm="EAGLE",
+        cpu=not gpu,
+        extra_args=(
+            *EAGLE,
+            *("--laps-endpoint", service.address, "--laps-max-running", str(MAX_RUNNING)),
+            *("--max-running-requests", "32", "--skip-server-warmup"),
+            *options.sglang_args,
+        ),
+        log_path=logs / "sglang.log",
+        start_timeout_s=600,
+    )
+    with ExitStack() as stack:
+        stack.callback(service.stop)
+        stack.callback(worker.stop)
+        with console.status("loading the model"):
+            worker.start()
+            service.start()  # meanwhile: SGLang takes its time to import itself
+            worker.wait_until_ready()
+        console.print(f"Ready after {time.monotonic() - begin:.0f} s.")
+        yield System(worker.base_url, service.address, scale=8 if gpu else 1)
 
 
 def default_model() -> Path:
