@@ -18,9 +18,12 @@ from laps_sglang.worker import Worker
 
 
 class RandomPlanner:
-    """Gives a plan of random order, and moves the worker's cap, at random iterations."""
+    """Gives a plan of random order at random iterations, and moves the worker's cap up to `most`.
 
-    def __init__(self, worker: Worker, rng: random.Random, change: float, most: int) -> None:
+    The cap is this rank's alone: with tensor parallelism it must stay (None).
+    """
+
+    def __init__(self, worker: Worker, rng: random.Random, change: float, most: int | None) -> None:
         self._worker = worker
         self._rng = rng
         self._change = change
@@ -40,8 +43,9 @@ class RandomPlanner:
             order = [handle for handle in sorted(self._live) if self._rng.random() < 0.8]
             self._rng.shuffle(order)
             self._plan = Plan(self._plan.seq + 1, 0, tuple(order), max(self._live, default=0))
-            cap = self._rng.randint(1, self._most)
-            self._worker.capacity = dataclasses.replace(self._worker.capacity, max_running=cap)
+            if self._most is not None:
+                cap = self._rng.randint(1, self._most)
+                self._worker.capacity = dataclasses.replace(self._worker.capacity, max_running=cap)
         return self._plan
 
     def describe(self) -> dict[str, object]:

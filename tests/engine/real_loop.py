@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -18,13 +19,14 @@ from sglang.srt.runtime_context import get_context, get_parallel
 from sglang.srt.sampling.sampling_params import SamplingParams
 
 from engine.fake_model import DRAFTS, STRIDE, VOCABULARY
-from engine.real_scheduler import NEWEST, Setup, build_scheduler
+from engine.real_scheduler import NEWEST, Ranks, Setup, build_scheduler
 from laps_sglang.compat import Engine, installed_engine
 from laps_sglang.hooks import Hooks
 from laps_sglang.planner import Planner
 from laps_sglang.worker import Worker
 
 ENGINE: Engine = installed_engine()
+ALONE = Ranks()
 
 
 def _apply_hooks() -> Hooks:
@@ -55,26 +57,33 @@ HOOKS = _apply_hooks()
 
 
 class _Tokenizer:
-    """The socket from the tokenizer: every poll runs the test's script, then finds it empty."""
+    """The socket from the tokenizer: every poll runs the test's script, then hands over `inbox`."""
 
     def __init__(self) -> None:
+        self.inbox: deque[Any] = deque()
+        self._script_ran = False
         self.script: Callable[[int], bool] = lambda iteration: True
         self.iteration = 0
         self.limit = 0
         self.stop: Callable[[], None] = lambda: None
 
     def recv_pyobj(self, flags: int = 0) -> Any:
-        self.iteration += 1
-        assert self.iteration <= self.limit, "the loop does not come to an end"
-        if self.script(self.iteration):
-            self.stop()
+        if not self._script_ran:
+            self._script_ran = True
+            self.iteration += 1
+            assert self.iteration <= self.limit, "the loop does not come to an end"
+            if self.script(self.iteration):
+                self.stop()
+        if self.inbox:
+            return self.inbox.popleft()
+        self._script_ran = False
         raise zmq.ZMQError
 
 
 class RealLoop:
     """One scheduler of SGLang, patched, over a fake model."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, group: Ranks = ALONE) -> None:
         self.setup = setup
         fields: dict[str, Any] = {
             "attention_backend": "torch_native",
@@ -97,10 +106,14 @@ class RealLoop:
         server_args = override.install()
         self._context.callback(override.restore)
         if NEWEST:
-            ranks = dict.fromkeys(("pp_rank", "tp_rank", "attn_tp_rank", "attn_cp_rank"), 0)
+            ranks: dict[str, Any] = {"pp_rank": 0, "attn_cp_rank": 0}
+            ranks |= {"tp_rank": group.rank, "attn_tp_rank": group.rank}
+            if group.size > 1:
+                sizes = ("tp_size", "attn_tp_size", "moe_tp_size")
+                ranks |= dict.fromkeys(sizes, group.size) | {"tp_group": group}
             self._context.enter_context(get_parallel().override(**ranks))
         self._tokenizer = _Tokenizer()
-        self.scheduler = build_scheduler(setup, server_args, self._tokenizer)
+        self.scheduler = build_scheduler(setup, server_args, self._tokenizer, group)
         self.worker = HOOKS.adopt(self.scheduler)
 
     def close(self) -> None:
@@ -121,6 +134,17 @@ class RealLoop:
         loop = "event_loop_overlap" if self.setup.overlap else "event_loop_normal"
         getattr(self.scheduler, loop)()
         return self._tokenizer.iteration
+
+    def receive(self, *messages: Any) -> None:
+        """Let SGLang's receiver find `messages` (entry rank): it broadcasts them to all ranks.
+
+        They reach `scheduler._request_dispatcher`.
+        """
+        self._tokenizer.inbox.extend(messages)
+
+    def end(self) -> None:
+        """End `run` after this iteration."""
+        self._tokenizer.stop()
 
     def submit(self, rid: str, prompt: Sequence[int], tokens: int, **sampling: Any) -> Any:
         """Queue a request for `tokens` greedy tokens after `prompt`, and return SGLang's Req."""

@@ -53,6 +53,21 @@ class Setup:
     chunk: int = 64
 
 
+@dataclass(frozen=True)
+class Ranks:
+    """A tensor-parallel group of schedulers; SGLang broadcasts requests over it."""
+
+    rank: int = 0
+    size: int = 1
+    cpu_group: Any = None
+    """A torch.distributed process group; None where there is one rank."""
+
+    @property
+    def ranks(self) -> list[int]:
+        """Global ranks of the members."""
+        return list(range(self.size))
+
+
 # --- what SGLang would do on a GPU ---------------------------------------------------------------
 
 
@@ -101,7 +116,7 @@ class _NoSocket:
         raise zmq.ZMQError
 
 
-def build_scheduler(setup: Setup, server_args: Any, socket: Any) -> Any:
+def build_scheduler(setup: Setup, server_args: Any, socket: Any, group: Ranks) -> Any:
     """Return a scheduler whose requests come from `socket`; `server_args` are SGLang's settings."""
     page_size = 1
     s: Any = object.__new__(Scheduler)
@@ -136,6 +151,9 @@ def build_scheduler(setup: Setup, server_args: Any, socket: Any) -> Any:
     s.model_worker = s.tp_worker = FakeModel(s, setup.kv_tokens, setup.speculative, setup.seed)
     s.draft_worker = s.model_worker if setup.speculative else None
     vars(s).update(fixed_state(setup.slots, setup.kv_tokens, setup.chunk, page_size, setup.overlap))
+    vars(s.ps).update(
+        tp_size=group.size, tp_rank=group.rank, attn_tp_size=group.size, attn_tp_rank=group.rank
+    )
     s.batch_result_processor = _accepting(
         SchedulerBatchResultProcessor,
         is_generation=True,
@@ -203,6 +221,8 @@ def build_scheduler(setup: Setup, server_args: Any, socket: Any) -> Any:
         mm_receiver=None,
         server_args=server_args,
         ps=s.ps,
+        tp_group=group,
+        tp_cpu_group=group.cpu_group,
         model_config=s.model_config,
         max_recv_per_poll=-1,
         stream_output=lambda *args: None,
