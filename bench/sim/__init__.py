@@ -1,0 +1,1 @@
+"""A simulator at the level of iterations: the production engine over modelled workers."""

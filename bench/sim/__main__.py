@@ -1,0 +1,68 @@
+"""Simulate from the command line: `python -m sim --help`."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sim.case import Case
+from sim.cells import Cell, Row, simulate_all
+from sim.physics import Physics
+from sim.predictions import Lognormal
+from sim.tables import terminal
+from sim.validation import CHECKS
+
+app = typer.Typer(help="The simulator of sglang-laps.", no_args_is_help=True, add_completion=False)
+Jobs = Annotated[int, typer.Option(help="processes")]
+CPUS = os.cpu_count() or 1
+
+
+@app.command()
+def compare(
+    policies: Annotated[
+        str, typer.Option(help="NAME or NAME:PARAMETER=VALUE:..., by comma")
+    ] = "fcfs,laps-sd,oracle",
+    load: Annotated[float, typer.Option(help="1 is the capacity")] = 0.9,
+    requests: Annotated[int, typer.Option(help="per seed")] = 50_000,
+    seeds: Annotated[int, typer.Option(help="runs, each with its own requests")] = 5,
+    running: Annotated[int, typer.Option(help="most requests in a round")] = 16,
+    sigma: Annotated[float, typer.Option(help="error of predicted lengths, lognormal")] = 0.8,
+    jobs: Jobs = CPUS,
+) -> None:
+    """Compare policies on the reference case, or near it: same requests for all."""
+    case = Case(
+        load=load,
+        requests=requests,
+        physics=Physics(max_running=running),
+        predictions=Lognormal(sigma),
+    )
+    cells = [Cell(case, policy, seed) for seed in range(seeds) for policy in policies.split(",")]
+    console = Console()
+    rows: list[Row] = []
+    simulate_all(cells, jobs, console, rows.append)
+    order = policies.split(",")
+    rows.sort(key=lambda row: order.index(row["policy"]))
+    title = f"load {load}, {running} running, {seeds} x {requests} requests"
+    console.print(terminal(title, rows))
+
+
+@app.command()
+def validate() -> None:
+    """Hold the simulator against queueing theory."""
+    table = Table("check", "simulated", "low", "high", "")
+    holds = True
+    for check in CHECKS.values():
+        for finding in check():
+            holds &= finding.holds
+            bounds = (f"{figure:.4f}" for figure in (finding.simulated, finding.low, finding.high))
+            table.add_row(finding.what, *bounds, "" if finding.holds else "FAILS")
+    Console().print(table)
+    raise typer.Exit(0 if holds else 1)
+
+
+if __name__ == "__main__":
+    app()

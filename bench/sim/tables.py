@@ -1,0 +1,84 @@
+"""Policies side by side: of the rows of one case, one line for each policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from sim.cells import Row
+from sim.statistics import Estimate, estimate, ratio
+
+ORACLE = "oracle"
+STOCK = "fcfs"
+
+HEADINGS = (
+    "policy",
+    "mean (s)",
+    "mean / oracle",
+    "mean / FCFS",
+    "P50 (s)",
+    "P99 (s)",
+    "P99 / FCFS",
+    "slowdown",
+    "P99 slowdown",
+    "Jain",
+    "preemptions",
+)
+
+
+def policies_of(rows: Sequence[Row]) -> list[str]:
+    """Return the policies of `rows`, each once, in order."""
+    return list(dict.fromkeys(row["policy"] for row in rows))
+
+
+def column(rows: Sequence[Row], policy: str, figure: str) -> list[float]:
+    """Return a figure of a policy, by ascending seed."""
+    own = sorted((row for row in rows if row["policy"] == policy), key=lambda row: row["seed"])
+    return [row[figure] for row in own]
+
+
+def against(rows: Sequence[Row], policy: str, other: str, figure: str) -> Estimate | None:
+    """Return a figure of a policy as a multiple of another's; None if they do not share seeds."""
+    values, yardsticks = column(rows, policy, figure), column(rows, other, figure)
+    return ratio(values, yardsticks) if len(values) == len(yardsticks) else None
+
+
+def line(rows: Sequence[Row], policy: str) -> list[str]:
+    """Return the cells of a policy's line; see `HEADINGS`."""
+
+    def own(figure: str, digits: int = 2) -> str:
+        return f"{estimate(column(rows, policy, figure)).mean:.{digits}f}"
+
+    def ratio_to(other: str, figure: str) -> str:
+        return str(against(rows, policy, other, figure) or "")
+
+    return [
+        policy,
+        str(estimate(column(rows, policy, "mean_s"))),
+        ratio_to(ORACLE, "mean_s"),
+        ratio_to(STOCK, "mean_s"),
+        own("p50_s"),
+        own("p99_s"),
+        ratio_to(STOCK, "p99_s"),
+        own("slowdown_mean"),
+        own("slowdown_p99", 1),
+        own("jain"),
+        own("preemptions"),
+    ]
+
+
+def terminal(title: str, rows: Sequence[Row]) -> Table:
+    """Return the table for a terminal."""
+    table = Table(title=title)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == "policy" else "right", no_wrap=True)
+    for policy in policies_of(rows):
+        table.add_row(*line(rows, policy))
+    return table
+
+
+def markdown(headings: Sequence[str], content: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    rule = ["---", *["---:"] * (len(headings) - 1)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (headings, rule, *content))
