@@ -56,7 +56,13 @@ class FakeWorker:
         self._requeued: list[Handle] = []
 
     def submit(
-        self, length: int, accept_lengths: Sequence[int] = (1,), hint: int = 0, limit: int = 2048
+        self,
+        length: int,
+        accept_lengths: Sequence[int] = (1,),
+        hint: int = 0,
+        limit: int = 2048,
+        prompt: int = 10,
+        priority: int = 0,
     ) -> Handle:
         """Take in a request whose output will be `length` tokens; return its handle."""
         self._handle += 1
@@ -64,9 +70,9 @@ class FakeWorker:
             handle=self._handle,
             rid=f"r{self._handle}",
             arrival_s=self.time_s,
-            prompt_tokens=10,
+            prompt_tokens=prompt,
             max_new_tokens=limit,
-            hints=Hints(predicted_tokens=hint),
+            hints=Hints(predicted_tokens=hint, priority=priority),
         )
         self.requests[self._handle] = FakeRequest(arrival, length, accept_lengths)
         self._arrived.append(arrival)

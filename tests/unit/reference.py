@@ -1,17 +1,19 @@
 """The ordering rules of the policies once more, as slowly and plainly as they are written down.
 
-It shares no code with the engine: it keeps every round of every request, and sorts all of them
-with a comparator. Requests must carry a hint longer than their output: it is then the prediction.
+It shares no code with the engine but the names of parameters: it keeps every round of every request
+and sorts all of them with a comparator. Requests must carry a hint longer than their output: it is
+then the prediction.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cmp_to_key
 from math import sqrt
 from statistics import fmean, variance
 
 from laps.engine.types import Handle, StepReport
+from laps.policies.registry import POLICIES
 
 
 @dataclass
@@ -28,12 +30,11 @@ class Rules:
     inflation: float = 2.0
     max_wait_s: float = 0.0
     boost_rounds: int = 16
+    prefill_tokens: int = 512
 
     def parameters(self) -> dict[str, float | int | str | bool]:
-        """Return the parameters as a PolicySpec takes them."""
-        if self.policy == "fcfs":
-            return {}
-        return {name: value for name, value in vars(self).items() if name != "policy"}
+        """Return those parameters that the policy has, as a PolicySpec takes them."""
+        return {field.name: vars(self)[field.name] for field in fields(POLICIES[self.policy])}
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Record:
     handle: Handle
     arrival_s: float
     hint: int
+    prompt: int
+    priority: int
     since_s: float
     tokens: int = 0
     accept_lengths: list[int] = field(default_factory=list)
@@ -63,7 +66,12 @@ class Reference:
         now = report.time_s
         for arrival in report.arrived:
             self.records[arrival.handle] = Record(
-                arrival.handle, arrival.arrival_s, arrival.hints.predicted_tokens, now
+                arrival.handle,
+                arrival.arrival_s,
+                arrival.hints.predicted_tokens,
+                arrival.prompt_tokens,
+                arrival.hints.priority,
+                now,
             )
         for handle in report.prefilled:
             self.records[handle].tokens += 1
@@ -78,7 +86,7 @@ class Reference:
                 self._stop(self.records[handle], now)
         for handle in (*report.finished, *report.aborted):
             self.records.pop(handle, None)
-        if self.rules.max_wait_s:
+        if self.rules.max_wait_s and self.rules.policy in ("laps-sd", "mlfq"):
             for record in self.records.values():
                 waited = now - record.since_s
                 if not record.runs and not record.boost_left and waited >= self.rules.max_wait_s:
@@ -112,31 +120,62 @@ class Reference:
     def _level(self, record: Record) -> int:
         if self.rules.order == "one-scale":
             return 0
-        attained = record.perceived_at or len(record.accept_lengths)
-        level = 0
-        demoted_at = float(self.rules.quantum)
+        return self._sunk(record.perceived_at or len(record.accept_lengths), joined=0)
+
+    def _fastserve_level(self, record: Record) -> int:
+        prefill = record.prompt / self.rules.prefill_tokens
+        fitting = [
+            level
+            for level in range(self.rules.levels)
+            if prefill <= self.rules.quantum * self.rules.ratio**level
+        ]
+        rounds = len(record.accept_lengths)
+        attained = rounds + prefill if record.tokens else rounds
+        return self._sunk(attained, joined=min(fitting, default=self.rules.levels - 1))
+
+    def _sunk(self, attained: float, joined: int) -> int:
+        """Return the level of a request that joined at level `joined` and has had so much."""
+        level = joined
+        demoted_at = self.rules.quantum * self.rules.ratio**level
         while attained >= demoted_at and level + 1 < self.rules.levels:
             level += 1
             demoted_at += self.rules.quantum * self.rules.ratio**level
         return level
 
-    def _rounds(self, record: Record) -> float:
+    def _whole_quanta(self, record: Record) -> int:
         rounds = len(record.accept_lengths)
+        return rounds - rounds % self.rules.quantum
+
+    def _rounds(self, record: Record) -> float:
         if record.perceived_at is None:
-            return float(rounds - rounds % self.rules.quantum)
+            return self._whole_quanta(record)
+        rounds = len(record.accept_lengths)
         accepted = sum(accept_length - 1 for accept_length in record.accept_lengths)
         return (record.hint - record.tokens) / (1 + accepted / rounds)
+
+    def _place(self, record: Record) -> tuple[float, ...]:
+        match self.rules.policy:
+            case "laps-sd":
+                return (self._level(record), self._rounds(record))
+            case "las":
+                return (self._whole_quanta(record),)
+            case "mlfq":
+                return (self._fastserve_level(record),)
+            case "priority":
+                return (-record.priority,)
+            case "sjf":
+                return (0 if record.tokens else record.hint,)
+            case "srtf":
+                return (record.hint - record.tokens,)
+        return ()
 
     def _compare(self, a: Record, b: Record) -> int:
         if a.boost_left and b.boost_left:
             return _sign((a.since_s, a.arrival_s, a.handle), (b.since_s, b.arrival_s, b.handle))
         if a.boost_left or b.boost_left:
             return -1 if a.boost_left else 1
-        if self.rules.policy == "laps-sd":
-            if self._level(a) != self._level(b):
-                return self._level(a) - self._level(b)
-            if self._rounds(a) != self._rounds(b):
-                return -1 if self._rounds(a) < self._rounds(b) else 1
+        if self._place(a) != self._place(b):
+            return _sign(self._place(a), self._place(b))
         return _sign((a.arrival_s, a.handle), (b.arrival_s, b.handle))
 
 

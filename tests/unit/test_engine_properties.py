@@ -19,22 +19,21 @@ from hypothesis.stateful import (
 
 from laps.engine.engine import Engine
 from laps.engine.types import Capacity, Handle, Phase, PolicySpec
+from laps.policies.registry import POLICIES
 from unit.fake_worker import FakeWorker
 from unit.reference import Reference, Rules
 
-RULES = st.one_of(
-    st.just(Rules("fcfs")),
-    st.builds(
-        Rules,
-        policy=st.just("laps-sd"),
-        order=st.sampled_from(["one-scale", "strict"]),
-        quantum=st.integers(1, 6),
-        ratio=st.sampled_from([1.0, 1.5, 2.0]),
-        levels=st.integers(1, 4),
-        min_rounds=st.integers(2, 6),
-        max_wait_s=st.sampled_from([0.0, 0.1, 0.5]),
-        boost_rounds=st.integers(1, 4),
-    ),
+RULES = st.builds(
+    Rules,
+    policy=st.sampled_from(sorted(POLICIES)),
+    order=st.sampled_from(["one-scale", "strict"]),
+    quantum=st.integers(1, 6),
+    ratio=st.sampled_from([1.0, 1.5, 2.0]),
+    levels=st.integers(1, 4),
+    min_rounds=st.integers(2, 6),
+    max_wait_s=st.sampled_from([0.0, 0.1, 0.5]),
+    boost_rounds=st.integers(1, 4),
+    prefill_tokens=st.integers(3, 40),
 )
 CAPACITIES = st.builds(
     lambda running, spare: Capacity(running, running + spare), st.integers(1, 4), st.integers(0, 6)
@@ -54,9 +53,18 @@ class WorkerAndEngine(RuleBasedStateMachine):
         roomy = replace(self.worker.snapshot(), capacity=Capacity(500, 500))
         self.engine = Engine(roomy, self.spec)
 
-    @rule(length=st.integers(1, 60), accept_lengths=ACCEPT_LENGTHS, spare=st.integers(8, 40))
-    def submit(self, length: int, accept_lengths: list[int], spare: int) -> None:
-        self.worker.submit(length, accept_lengths, hint=length + spare)
+    @rule(
+        length=st.integers(1, 60),
+        accept_lengths=ACCEPT_LENGTHS,
+        spare=st.integers(8, 40),
+        prompt=st.integers(0, 60),
+        priority=st.integers(-2, 2),
+    )
+    def submit(
+        self, length: int, accept_lengths: list[int], spare: int, prompt: int, priority: int
+    ) -> None:
+        hint = length + spare
+        self.worker.submit(length, accept_lengths, hint=hint, prompt=prompt, priority=priority)
 
     @rule(rounds=st.integers(1, 8))
     def run(self, rounds: int) -> None:
@@ -125,22 +133,23 @@ class WorkerAndEngine(RuleBasedStateMachine):
 
 def test_the_engine_follows_a_worker_through_anything() -> None:
     run_state_machine_as_test(
-        WorkerAndEngine, settings=settings(max_examples=150, stateful_step_count=30, deadline=None)
+        WorkerAndEngine, settings=settings(max_examples=300, stateful_step_count=30, deadline=None)
     )
 
 
+@pytest.mark.parametrize("policy", sorted(POLICIES))
 @given(
     arrivals=st.lists(
         st.tuples(st.integers(0, 4), st.integers(1, 40), ACCEPT_LENGTHS), min_size=1, max_size=30
     ),
     cap=st.integers(1, 4),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_every_round_is_as_full_as_it_can_be(
-    arrivals: list[tuple[int, int, list[int]]], cap: int
+    policy: str, arrivals: list[tuple[int, int, list[int]]], cap: int
 ) -> None:
     worker = FakeWorker(Capacity(cap, cap + 2))
-    engine = Engine(worker.snapshot())
+    engine = Engine(worker.snapshot(), PolicySpec(policy))
     pending = list(arrivals)
     while pending or worker.requests:
         if pending:
@@ -154,6 +163,7 @@ def test_every_round_is_as_full_as_it_can_be(
     assert engine.stats().finished == sum(count for count, _, _ in arrivals)
 
 
+@pytest.mark.parametrize("policy", ["fcfs", "sjf"])
 @given(
     arrivals=st.lists(
         st.lists(st.tuples(st.integers(1, 40), ACCEPT_LENGTHS), max_size=3), max_size=40
@@ -161,11 +171,11 @@ def test_every_round_is_as_full_as_it_can_be(
     capacity=CAPACITIES,
 )
 @settings(deadline=None)
-def test_fcfs_never_preempts(
-    arrivals: list[list[tuple[int, list[int]]]], capacity: Capacity
+def test_without_preemption_nothing_is_paused(
+    policy: str, arrivals: list[list[tuple[int, list[int]]]], capacity: Capacity
 ) -> None:
     worker = FakeWorker(capacity)
-    engine = Engine(worker.snapshot(), PolicySpec("fcfs"))
+    engine = Engine(worker.snapshot(), PolicySpec(policy))
     pending = list(arrivals)
     while pending or worker.requests:
         for length, accept_lengths in pending.pop() if pending else []:
@@ -190,7 +200,20 @@ def test_fcfs_preempts_after_a_demotion_only_for_an_older_request() -> None:
     assert engine.status(old).preemptions == 0
 
 
-@pytest.mark.parametrize("order", ["one-scale", "strict", "fcfs"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        PolicySpec("fcfs"),
+        PolicySpec("laps-sd", {"order": "one-scale", "max_wait_s": 0.0, "quantum": 3}),
+        PolicySpec("laps-sd", {"order": "strict", "max_wait_s": 0.0, "quantum": 3}),
+        PolicySpec("las", {"quantum": 3}),
+        PolicySpec("mlfq", {"max_wait_s": 0.0}),
+        PolicySpec("priority"),
+        PolicySpec("sjf"),
+        PolicySpec("srtf"),
+    ],
+    ids=str,
+)
 @given(
     load=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 4)), min_size=1, max_size=20),
     capacity=CAPACITIES,
@@ -198,18 +221,17 @@ def test_fcfs_preempts_after_a_demotion_only_for_an_older_request() -> None:
 )
 @settings(deadline=None, max_examples=40)
 def test_an_engine_built_from_a_snapshot_plans_like_one_that_lived_through_it(
-    order: str, load: list[tuple[int, int]], capacity: Capacity, rounds: int
+    spec: PolicySpec, load: list[tuple[int, int]], capacity: Capacity, rounds: int
 ) -> None:
     """What a snapshot cannot carry is kept out: no starvation, hints only, even acceptance."""
-    spec = PolicySpec("fcfs")
-    if order != "fcfs":
-        spec = PolicySpec("laps-sd", {"order": order, "max_wait_s": 0.0, "quantum": 3})
     worker = FakeWorker(capacity)
     lived = Engine(worker.snapshot(), spec)
     for index in range(rounds):
         if index < len(load):
             length, accept_length = load[index]
-            worker.submit(length, [accept_length], hint=length + 10)
+            worker.submit(
+                length, [accept_length], hint=length + 10, prompt=40 * length, priority=length % 3
+            )
         lived.observe(worker.run(lived.plan()))
     restored = Engine(worker.snapshot(), spec)
     assert restored.plan().order == lived.plan().order

@@ -110,14 +110,20 @@ REPORTS = st.builds(
 @given(
     requests=st.lists(ARRIVALS, max_size=4).map(tuple),
     reports=st.lists(REPORTS, max_size=12),
-    order=st.sampled_from(["one-scale", "strict"]),
+    spec=st.sampled_from(
+        [
+            PolicySpec("laps-sd", {"order": "one-scale", "max_wait_s": 1.0, "min_rounds": 2}),
+            PolicySpec("laps-sd", {"order": "strict", "max_wait_s": 1.0, "min_rounds": 2}),
+            PolicySpec("mlfq", {"max_wait_s": 1.0}),
+            *(PolicySpec(name) for name in ("las", "priority", "sjf", "srtf")),
+        ]
+    ),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=400)
 def test_nonsense_never_raises_and_never_breaks_the_order(
-    requests: tuple[Arrival, ...], reports: list[StepReport], order: str
+    requests: tuple[Arrival, ...], reports: list[StepReport], spec: PolicySpec
 ) -> None:
     snapshot = Snapshot(0, 0.0, Capacity(2, 20), requests)
-    spec = PolicySpec("laps-sd", {"order": order, "max_wait_s": 1.0, "min_rounds": 2})
     engine = Engine(snapshot, spec)
     for report in reports:
         engine.observe(report)

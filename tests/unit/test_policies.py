@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from laps.engine.engine import Engine
 from laps.engine.selection import rank_by
+from laps.engine.table import Request
 from laps.engine.types import (
     Arrival,
     Capacity,
@@ -21,7 +22,7 @@ from laps.engine.types import (
     Progress,
     Snapshot,
 )
-from laps.policies.base import PolicyError
+from laps.policies.base import OneQueue, PolicyError
 from laps.policies.registry import POLICIES, build_policy
 from unit.fake_worker import FakeWorker
 
@@ -129,8 +130,125 @@ def test_a_perceived_request_stays_in_its_level() -> None:
     assert levels == ["level 0"] * 2 + ["level 1"] * 38
 
 
-def test_fcfs_by_hand() -> None:
-    assert planned(*EXAMPLE, name="fcfs") == [5, 6, 7, 8, 4, 3, 2, 1]
+# What is left of 5 to 8 is 6, 60, 15 and 300 tokens. Nobody has finished: 1 is expected to need all
+# of its 10,000, and 2, 3 and 4 (10, 13 and 22 tokens) to get to the next power of two: 6, 3 and 10.
+@pytest.mark.parametrize(
+    ("name", "parameters", "order"),
+    [
+        ("fcfs", {}, [5, 6, 7, 8, 4, 3, 2, 1]),
+        # All have the same priority.
+        ("priority", {}, [5, 6, 7, 8, 4, 3, 2, 1]),
+        # All but 1 have begun.
+        ("sjf", {}, [5, 6, 7, 8, 4, 3, 2, 1]),
+        ("srtf", {}, [3, 5, 2, 4, 7, 6, 8, 1]),
+        # Whole quanta of 4 rounds: 0, 0, 4, 4, 8, 8, 40, 40.
+        ("las", {"quantum": 4}, [2, 1, 4, 3, 5, 6, 7, 8]),
+        # Quanta 2, 4, 8 and no end: demoted at 2, 6 and 14 rounds. 10 prompt tokens take a round.
+        # Level 0: 1. Level 1 (2 to 5 rounds): 2 and 3 (4 and 5 with the prefill). Level 2: 4, 5, 6.
+        (
+            "mlfq",
+            {"quantum": 2, "levels": 4, "prefill_tokens": 10},
+            [1, 3, 2, 5, 6, 4, 7, 8],
+        ),
+    ],
+)
+def test_rivals_by_hand(name: str, parameters: Parameters, order: list[int]) -> None:
+    assert planned(*EXAMPLE, name=name, **parameters) == order
+
+
+def test_priority_goes_before_arrival() -> None:
+    requests = [
+        replace(request(handle, rounds), hints=Hints(priority=priority))
+        for handle, rounds, priority in ((1, 5, 0), (2, 0, 7), (3, 0, -1), (4, 0, 7))
+    ]
+    assert planned(*requests, name="priority") == [2, 4, 1, 3]
+
+
+def test_sjf_goes_by_the_predicted_length_of_what_has_not_begun() -> None:
+    requests = [request(1, 0, 500), request(2, 0, 20), request(3, 9, 5000), request(4, 0, 60)]
+    assert planned(*requests, name="sjf") == [3, 2, 4, 1]
+
+
+def test_srtf_preempts_for_a_shorter_rest_and_sjf_does_not() -> None:
+    preemptions = {}
+    for name in ("sjf", "srtf"):
+        worker = FakeWorker(Capacity(max_running=1, max_resident=4))
+        engine = Engine(worker.snapshot(), PolicySpec(name))
+        worker.submit(length=100, hint=100)
+        for _ in range(5):
+            engine.observe(worker.run(engine.plan()))
+        worker.submit(length=20, hint=20)
+        engine.observe(worker.flush())
+        while worker.requests:
+            engine.observe(worker.run(engine.plan()))
+        preemptions[name] = engine.stats().preemptions
+    assert preemptions == {"sjf": 0, "srtf": 1}
+
+
+def test_las_lets_requests_take_turns_by_whole_quanta() -> None:
+    worker = FakeWorker(Capacity(max_running=1, max_resident=4))
+    engine = Engine(worker.snapshot(), PolicySpec("las", {"quantum": 5}))
+    for _ in range(2):
+        worker.submit(length=1000)
+    engine.observe(worker.flush())
+    ran: list[int] = []
+    for _ in range(20):
+        report = worker.run(engine.plan())
+        engine.observe(report)
+        ran.extend(report.decoded)
+    assert ran == [1] * 5 + [2] * 5 + [1] * 5 + [2] * 5
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rounds", "level"),
+    [
+        (0, 0, 0),
+        (512, 0, 0),  # its prefill fits into one round
+        (513, 0, 1),
+        (2048, 0, 2),
+        (100_000, 0, 3),
+        # From the first token on the prefill counts, too: 1 round of it uses level 0 up.
+        (512, 1, 1),
+        (0, 1, 1),
+        (0, 2, 1),
+        (0, 3, 2),
+        (0, 7, 3),
+        # Joined level 2, whose quantum is 4, with a prefill of 3 rounds.
+        (1536, 1, 3),
+        (100_000, 10_000, 3),
+    ],
+)
+def test_a_request_joins_the_level_that_its_prefill_fits_in(
+    prompt: int, rounds: int, level: int
+) -> None:
+    arrival = replace(request(1, rounds), prompt_tokens=prompt)
+    snapshot = Snapshot(0, 0.0, Capacity(2, 4), (arrival,))
+    engine = Engine(snapshot, PolicySpec("mlfq", {"levels": 4}))
+    assert engine.explain("r1").queue == f"level {level}"
+
+
+@dataclass(frozen=True)
+class NewestFirst(OneQueue):
+    """A policy that the registry does not know."""
+
+    name: ClassVar[str] = "newest-first"
+    queues: ClassVar[tuple[str, ...]] = ("age",)
+    key_parts: ClassVar[tuple[str, ...]] = ("-handle",)
+    rule: ClassVar[str] = "newest first"
+
+    def key(self, request: Request) -> tuple[float, ...]:
+        return (-request.handle, request.arrival_s, request.handle)
+
+
+def test_the_engine_takes_a_policy_that_is_not_in_the_registry() -> None:
+    snapshot = Snapshot(0, 0.0, Capacity(2, 4), tuple(request(handle, 0) for handle in (1, 2, 3)))
+    engine = Engine(snapshot, NewestFirst())
+    assert engine.plan().order == (3, 2, 1)
+    assert engine.policy_spec == PolicySpec("newest-first")
+    engine.set_policy(PolicySpec("fcfs"))
+    assert engine.plan().order == (1, 2, 3)
+    engine.set_policy(NewestFirst())
+    assert engine.plan().order == (3, 2, 1)
 
 
 def test_ties_go_by_arrival_then_handle() -> None:
@@ -158,8 +276,14 @@ def test_selection_without_a_plan_is_by_arrival() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (PolicySpec("lottery"), "no policy 'lottery'; there are: fcfs, laps-sd"),
+        (
+            PolicySpec("lottery"),
+            "no policy 'lottery'; there are: fcfs, laps-sd, las, mlfq, priority, sjf, srtf",
+        ),
         (PolicySpec("fcfs", {"quantum": 1}), "no parameter quantum; it has none"),
+        (PolicySpec("srtf", {"quantum": 1}), "no parameter quantum; it has none"),
+        (PolicySpec("las", {"quantum": 0}), "quantum = 0: .*greater than or equal to 1"),
+        (PolicySpec("mlfq", {"levels": 33}), "levels = 33: .*less than or equal to 32"),
         (PolicySpec("laps-sd", {"quanta": 1}), r"no parameter quanta; it has: order, quantum, .*"),
         (PolicySpec("laps-sd", {"order": "lax"}), "order = 'lax': .*'one-scale' or 'strict'"),
         (PolicySpec("laps-sd", {"quantum": 0}), "quantum = 0: .*greater than or equal to 1"),

@@ -15,10 +15,13 @@ from laps.cli.common import (
     print_table,
 )
 from laps.client import DEFAULT_ENDPOINT, PolicySpec
+from laps.policies.registry import POLICIES
+
+_CHOICES = ", ".join(sorted(POLICIES))
 
 
 def policy(
-    name: Annotated[str | None, typer.Argument(help="Policy to set: laps-sd or fcfs.")] = None,
+    name: Annotated[str | None, typer.Argument(help=f"Policy to set: {_CHOICES}.")] = None,
     parameters: SetOption = None,
     endpoint: EndpointOption = DEFAULT_ENDPOINT,
 ) -> None:

@@ -33,6 +33,7 @@ from laps.engine.views import (
     reason,
     status_of,
 )
+from laps.policies.base import Policy
 from laps.policies.registry import build_policy
 
 DEFAULT_POLICY = PolicySpec()
@@ -52,15 +53,17 @@ class Engine:
     def __init__(
         self,
         snapshot: Snapshot,
-        policy: PolicySpec = DEFAULT_POLICY,
+        policy: PolicySpec | Policy = DEFAULT_POLICY,
         predictor: LengthPredictor | None = None,
     ) -> None:
-        """Raise PolicyError for a policy or parameter that does not exist, naming those that do."""
+        """Order by a policy of the registry, or by one of the caller's own.
+
+        Raises PolicyError for a name or parameter that does not exist, naming those that do.
+        """
         self.ignored = 0
         """Things reported that made no sense here; see `EngineStats.ignored`."""
-        self._policy = build_policy(policy)
+        self._spec, self._policy = _resolved(policy)
         self._stability = self._policy.stability
-        self._spec = policy
         self._capacity = snapshot.capacity
         self._predictor = ConditionalMean() if predictor is None else predictor
         self._table = RequestTable()
@@ -82,7 +85,7 @@ class Engine:
 
     @property
     def policy_spec(self) -> PolicySpec:
-        """The policy in force, as it was asked for."""
+        """The policy in force, as it was asked for; of one not of the registry only the name."""
         return self._spec
 
     @property
@@ -133,9 +136,9 @@ class Engine:
         assert self._plan is not None
         return self._plan
 
-    def set_policy(self, spec: PolicySpec) -> None:
+    def set_policy(self, policy: PolicySpec | Policy) -> None:
         """Order by another policy from the next plan on. Raises PolicyError and changes nothing."""
-        policy = build_policy(spec)
+        spec, policy = _resolved(policy)
         if policy.stability != self._stability:
             self._stability = policy.stability
             for request in self._table.live():
@@ -324,3 +327,9 @@ class Engine:
 
     def _status(self, request: Request) -> RequestStatus:
         return status_of(request, self._now_s, self._timer.round_s)
+
+
+def _resolved(policy: PolicySpec | Policy) -> tuple[PolicySpec, Policy]:
+    if isinstance(policy, PolicySpec):
+        return policy, build_policy(policy)
+    return PolicySpec(policy.name), policy

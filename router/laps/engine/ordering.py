@@ -31,7 +31,7 @@ from laps.engine.predictor import LengthPredictor
 from laps.engine.table import Request
 from laps.engine.types import Handle
 from laps.engine.views import KeyPart
-from laps.policies.base import Policy
+from laps.policies.base import Policy, RanksByLength
 
 REFRESH = 2
 """Resting requests whose prediction is renewed for each report, where it is out of date."""
@@ -40,6 +40,9 @@ STARVING = "starving"
 """Name of the queue that is served before those of the policy."""
 
 RankKey = tuple[float, ...]
+
+_FOR_GOOD = -1
+"""In place of a predictor's version: the prediction rests on nothing learnt."""
 
 _STARVING_KEY = ("resting since_s", "arrival_s", "handle")
 
@@ -56,6 +59,9 @@ class Ordering:
         """Names of the queues, in the order in which they are served."""
         self._policy = policy
         self._policy_key = policy.key if len(policy.queues) == 1 else self._key_with_queue
+        self._ranks_by_length = (
+            policy.ranks_by_length if isinstance(policy, RanksByLength) else _never
+        )
         self._predictor = predictor
         self._plan_size = plan_size
         self._starving = 0
@@ -84,10 +90,7 @@ class Ordering:
             request.since_s = since_s
             if self._policy.max_wait_s:
                 self._waiters[handle] = request
-        if request.perceived_at:
-            self._predicted[handle] = request
-            if request.prediction != self._predictor.version:
-                self._predicted.move_to_end(handle, last=False)
+        self._watch(request)
 
     def start(self, request: Request) -> None:
         """Take note that a request that rested runs; `ran` is then to be called."""
@@ -106,8 +109,7 @@ class Ordering:
     def move(self, request: Request) -> None:
         """Find the new place of a resting request whose state has changed."""
         self._predict(request)
-        if request.handle in self._predicted:
-            self._predicted.move_to_end(request.handle)  # its prediction is the newest now
+        self._watch(request)
         key = self._key(request)
         if key != request.rank_key:
             self._resting.remove(request.rank_key)
@@ -168,10 +170,21 @@ class Ordering:
 
     def _predict(self, request: Request) -> None:
         """Write the request's predicted length as it is now."""
-        request.predicted_tokens, request.predict_at, _ = self._predictor.predict(
+        request.predicted_tokens, request.predict_at, learnt = self._predictor.predict(
             request.output_tokens, request.max_new_tokens, request.hints.predicted_tokens
         )
-        request.prediction = self._predictor.version
+        request.prediction = self._predictor.version if learnt else _FOR_GOOD
+
+    def _watch(self, request: Request) -> None:
+        """Have the prediction of a resting request renewed, if others that finish change it."""
+        handle = request.handle
+        if request.prediction == _FOR_GOOD or not self._ranks_by_length(request):
+            self._predicted.pop(handle, None)
+            return
+        self._predicted[handle] = request
+        # Those that are out of date go first, so that the head tells whether there are any.
+        current = request.prediction == self._predictor.version
+        self._predicted.move_to_end(handle, last=current)
 
     def _promote(self, now_s: float) -> None:
         """Make those starving that have rested for too long, the longest first.
@@ -196,3 +209,7 @@ class Ordering:
         self._resting.remove(request.rank_key)
         self._waiters.pop(request.handle, None)
         self._predicted.pop(request.handle, None)
+
+
+def _never(request: Request) -> bool:
+    return False

@@ -51,7 +51,7 @@ class Request:
         self.predict_at = 0
         """Output tokens from which on that prediction is out of date."""
         self.prediction = 0
-        """Version of the predictor when that prediction was made."""
+        """Version of the predictor when that prediction was made; -1: of no version, it stays."""
         self.seen_in = 0
         """Number of the newest verify round that it was in, as the engine counts rounds."""
         self.since_s = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from laps.engine.acceptance import StabilityTest
 from laps.engine.table import Request
@@ -53,3 +53,27 @@ class Policy(Protocol):
 
     def key(self, request: Request) -> tuple[float, ...]:
         """Return its place inside the queue, smaller first, ending in arrival time and handle."""
+
+
+@runtime_checkable
+class RanksByLength(Protocol):
+    """What a policy has besides if its keys depend on predicted lengths.
+
+    The prediction of a request for which this holds while it rests is kept up to date with what
+    the others teach that finish. For a policy without it none has to be.
+    """
+
+    def ranks_by_length(self, request: Request) -> bool:
+        """Return whether the request's key, as it is now, depends on its predicted length."""
+
+
+class OneQueue:
+    """What policies share that have one queue, no bound on starvation, and perceive nothing."""
+
+    stability: ClassVar[StabilityTest] = StabilityTest()
+    max_wait_s: ClassVar[float] = 0.0
+    boost_rounds: ClassVar[int] = 0
+
+    def queue(self, request: Request) -> int:
+        """Return the only queue."""
+        return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from laps.engine.acceptance import StabilityTest
 from laps.engine.table import Request
+from laps.policies.base import OneQueue
 
 
 @dataclass(frozen=True)
-class Fcfs:
+class Fcfs(OneQueue):
     """Order of arrival.
 
     Nothing that happens to a request changes its key, so whatever runs goes before whatever came
@@ -24,13 +24,6 @@ class Fcfs:
     queues: ClassVar[tuple[str, ...]] = ("arrival",)
     key_parts: ClassVar[tuple[str, ...]] = ("arrival_s", "handle")
     rule: ClassVar[str] = "earliest arrival first"
-    stability: ClassVar[StabilityTest] = StabilityTest()
-    max_wait_s: ClassVar[float] = 0.0
-    boost_rounds: ClassVar[int] = 0
-
-    def queue(self, request: Request) -> int:
-        """Return the only queue."""
-        return 0
 
     def key(self, request: Request) -> tuple[float, ...]:
         """Return the place in the order of arrival."""

@@ -77,3 +77,7 @@ class LapsSd:
         else:
             rounds = float(request.acceptance.rounds // self.quantum * self.quantum)
         return (rounds, request.arrival_s, request.handle)
+
+    def ranks_by_length(self, request: Request) -> bool:
+        """Return whether it is perceived."""
+        return request.perceived_at > 0

@@ -10,8 +10,16 @@ from laps.engine.types import PolicySpec
 from laps.policies.base import Policy, PolicyError
 from laps.policies.fcfs import Fcfs
 from laps.policies.laps_sd import LapsSd
+from laps.policies.las import Las
+from laps.policies.mlfq import Mlfq
+from laps.policies.priority import Priority
+from laps.policies.sjf import Sjf
+from laps.policies.srtf import Srtf
 
-POLICIES: dict[str, type[Fcfs] | type[LapsSd]] = {kind.name: kind for kind in (Fcfs, LapsSd)}
+Kind = type[Fcfs | LapsSd | Las | Mlfq | Priority | Sjf | Srtf]
+_KINDS: tuple[Kind, ...] = (Fcfs, LapsSd, Las, Mlfq, Priority, Sjf, Srtf)
+
+POLICIES: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 """Every policy by its name."""
 
 
