@@ -1,8 +1,8 @@
 """The ordering rules of the policies once more, as slowly and plainly as they are written down.
 
-It shares no code with the engine but the names of parameters: it keeps every round of every request
+It shares no rule with the engine, only names: it keeps every round of every request
 and sorts all of them with a comparator. Requests must carry a hint longer than their output: it is
-then the prediction.
+then the prediction. The engine must be given `NoPrior`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,20 @@ from functools import cmp_to_key
 from math import sqrt
 from statistics import fmean, variance
 
+from laps.engine.acceptance import AcceptanceTracker, Prior
+from laps.engine.classes import RequestClass
 from laps.engine.types import Handle, StepReport
 from laps.policies.registry import POLICIES
+
+
+class NoPrior:
+    """Expects nothing of a request's acceptance."""
+
+    def observe(self, acceptance: AcceptanceTracker, request_class: RequestClass) -> None:
+        """Learn nothing."""
+
+    def predict(self, request_class: RequestClass) -> Prior:
+        return Prior(0.0, 0.0)
 
 
 @dataclass
@@ -149,9 +161,11 @@ class Reference:
     def _rounds(self, record: Record) -> float:
         if record.perceived_at is None:
             return self._whole_quanta(record)
-        rounds = len(record.accept_lengths)
-        accepted = sum(accept_length - 1 for accept_length in record.accept_lengths)
-        return (record.hint - record.tokens) / (1 + accepted / rounds)
+        weight = accepted = 0.0
+        for accept_length in record.accept_lengths:
+            weight = weight * 63 / 64 + 1
+            accepted = accepted * 63 / 64 + accept_length - 1
+        return (record.hint - record.tokens) / (1 + accepted / weight)
 
     def _place(self, record: Record) -> tuple[float, ...]:
         match self.rules.policy:

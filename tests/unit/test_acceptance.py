@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laps.engine.acceptance import AcceptanceTracker, StabilityTest
+from laps.engine.acceptance import AcceptanceTracker, Prior, StabilityTest
 from laps.engine.types import Progress
 
 
@@ -47,10 +47,16 @@ def test_restored_from_progress_equals_built_round_by_round(
         accepted_sq=sum(a * a for a in accepted),
     )
     restored = AcceptanceTracker.restored(progress)
-    assert restored == tracked(before, drafts=8)
+    lived = tracked(before, drafts=8)
+    assert sums(restored) == sums(lived)
+    assert restored.weight == pytest.approx(lived.weight)
     for accept_length in after:
         restored.add(accept_length, 8)
-    assert restored == tracked(before + after, drafts=8)
+    assert sums(restored) == sums(tracked(before + after, drafts=8))
+
+
+def sums(tracker: AcceptanceTracker) -> tuple[int, int, int, int]:
+    return (tracker.rounds, tracker.proposed, tracker.accepted, tracker.accepted_sq)
 
 
 def test_before_the_first_round_nothing_is_known() -> None:
@@ -100,3 +106,41 @@ def test_impossible_counts_do_no_harm(progress: Progress) -> None:
     assert 0.0 <= tracker.accept_rate <= 1.0
     assert tracker.variance >= 0.0
     StabilityTest().stable(tracker)
+
+
+def estimate(tracker: AcceptanceTracker) -> float:
+    return tracker.weighted / tracker.weight
+
+
+def test_the_estimate_is_shrunk_to_its_prior_by_hand() -> None:
+    tracker = AcceptanceTracker()
+    tracker.expect(Prior(accepted=2.0, rounds=4.0))
+    assert estimate(tracker) == 2.0
+    tracker.add(1, drafts=3)
+    # Four rounds of 2, a 64th faded, and one of 0.
+    faded = 4.0 * 63 / 64
+    assert estimate(tracker) == pytest.approx(2.0 * faded / (faded + 1.0))
+    for _ in range(500):
+        tracker.add(1, drafts=3)
+    assert estimate(tracker) < 0.001
+
+
+def test_the_estimate_follows_a_drift_that_the_mean_drowns() -> None:
+    tracker = tracked([1] * 400 + [4] * 64)
+    assert tracker.accept_length - 1.0 == pytest.approx(3 * 64 / 464)
+    assert 1.8 < estimate(tracker) < 2.0
+
+
+@given(st.integers(1, 4), st.integers(1, 300), st.floats(0.0, 3.0), st.floats(0.0, 64.0))
+def test_restored_from_even_progress_the_estimate_is_the_same(
+    accept_length: int, rounds: int, mean: float, weight: float
+) -> None:
+    prior = Prior(mean, weight)
+    lived = AcceptanceTracker()
+    lived.expect(prior)
+    for _ in range(rounds):
+        lived.add(accept_length, 3)
+    accepted = (accept_length - 1) * rounds
+    restored = AcceptanceTracker.restored(Progress(rounds=rounds, accepted=accepted))
+    restored.expect(prior)
+    assert estimate(restored) == pytest.approx(estimate(lived), abs=1e-9)

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from laps.engine.classes import MOST_CLASSES, class_of
 from laps.engine.predictor import ConditionalMean
 from laps.engine.survival import bucket, bucket_end
 from laps.engine.table import Request
 from laps.engine.timing import RoundTimer, remaining_s
-from laps.engine.types import Progress
+from laps.engine.types import Hints, Progress
 from unit.examples import arrival
 
 
@@ -40,27 +41,27 @@ def test_prediction_by_hand(
 ) -> None:
     predictor = ConditionalMean()
     for length in (200, 30, 450, 100):
-        predictor.observe(length)
-    assert predictor.predict(output, limit, hint) == expected
+        predictor.observe(length, "a")
+    assert predictor.predict(output, limit, hint, "a") == expected
 
 
 def test_without_evidence_it_runs_to_the_next_power_of_two() -> None:
     predictor = ConditionalMean()
-    assert predictor.predict(0, 300, 0).tokens == 300
-    assert predictor.predict(1, 300, 0).tokens == 2
-    assert predictor.predict(40, 300, 0).tokens == 64
-    assert predictor.predict(63, 300, 0).tokens == 64
-    assert predictor.predict(64, 300, 0).tokens == 128
-    assert predictor.predict(256, 300, 0).tokens == 300
+    assert predictor.predict(0, 300, 0, "a").tokens == 300
+    assert predictor.predict(1, 300, 0, "a").tokens == 2
+    assert predictor.predict(40, 300, 0, "a").tokens == 64
+    assert predictor.predict(63, 300, 0, "a").tokens == 64
+    assert predictor.predict(64, 300, 0, "a").tokens == 128
+    assert predictor.predict(256, 300, 0, "a").tokens == 300
 
 
 def test_only_the_newest_finished_lengths_count() -> None:
     predictor = ConditionalMean(window=2)
     for length in (1000, 10, 20):
-        predictor.observe(length)
-    assert predictor.predict(0, 2000, 0).tokens == 15
-    predictor.observe(40)
-    assert predictor.predict(0, 2000, 0).tokens == 30
+        predictor.observe(length, "a")
+    assert predictor.predict(0, 2000, 0, "a").tokens == 15
+    predictor.observe(40, "a")
+    assert predictor.predict(0, 2000, 0, "a").tokens == 30
 
 
 def test_window_must_hold_something() -> None:
@@ -68,11 +69,42 @@ def test_window_must_hold_something() -> None:
         ConditionalMean(window=0)
 
 
+def test_a_class_is_told_from_the_others_the_more_it_has_shown() -> None:
+    predictor = ConditionalMean()
+    for _ in range(100):
+        predictor.observe(400, "essays")
+    predicted = []
+    for count in range(200):
+        predicted.append(predictor.predict(0, 2000, 0, "labels").tokens)
+        predictor.observe(4, "labels")
+        assert predictor.predict(0, 2000, 0, "essays").tokens > 350, count
+    assert predicted[0] == 400  # nothing is known of it: the mean of all
+    # One of its own and, for eight, the mean of all (in which one of 101 is not counted yet).
+    assert predicted[1] == (4 + 8 * 400) // 9
+    assert predicted == sorted(predicted, reverse=True)
+    assert predicted[-1] < 12
+    assert predictor.predict(0, 2000, 0, "a newcomer").tokens < 150
+
+
+def test_tenants_are_classes_and_so_are_limits_where_there_is_no_tenant() -> None:
+    assert class_of(Hints(tenant="acme"), 100) == class_of(Hints(tenant="acme"), 9000) == "acme"
+    assert class_of(Hints(), 1000) == class_of(Hints(), 600) != class_of(Hints(), 300)
+
+
+def test_classes_are_remembered_while_they_learn() -> None:
+    predictor = ConditionalMean()
+    for name in range(MOST_CLASSES):
+        predictor.observe(1000 if name < 2 else 10, name)
+    predictor.observe(1000, 0)
+    predictor.observe(10, "one more")  # class 1 is the one that learnt least lately
+    assert predictor.predict(0, 2000, 0, 0).tokens > predictor.predict(0, 2000, 0, 1).tokens
+
+
 def test_versions_move_on_with_each_length_at_first_and_ever_less_often() -> None:
     predictor = ConditionalMean()
     versions = []
     for _ in range(1000):
-        predictor.observe(10)
+        predictor.observe(10, "a")
         versions.append(predictor.version)
     assert versions[:64] == list(range(1, 65))
     assert versions[-1] < 64 + 64 * log(1000 / 64) + 16
@@ -98,10 +130,10 @@ def test_prediction_is_the_mean_of_those_that_got_so_far_within_its_bounds(
 ) -> None:
     predictor = ConditionalMean(window)
     for count, length in enumerate(finished, start=1):
-        predictor.observe(length)
+        predictor.observe(length, "a")
         newest = finished[max(count - window, 0) : count]
         for output, limit in queries:
-            predicted = predictor.predict(output, limit, 0).tokens
+            predicted = predictor.predict(output, limit, 0, "a").tokens
             assert output < predicted <= max(limit, output + 1)
             so_far = [length for length in newest if bucket(length) >= bucket(output)]
             if so_far and fmean(so_far) > output:

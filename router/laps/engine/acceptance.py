@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from laps.engine.types import Progress
+
+_MEMORY = 64
+"""Rounds after which what one said has faded to 1/e. A longer memory is slow to see a drift, a
+shorter one is worse where acceptance is steady (`bench/estimators`)."""
+_FADE = 1.0 - 1.0 / _MEMORY
+
+
+class Prior(NamedTuple):
+    """What is expected of a request's acceptance before its first round."""
+
+    accepted: float
+    """Accepted drafts per round."""
+    rounds: float
+    """How many rounds of its own that is worth."""
 
 
 @dataclass(slots=True)
 class AcceptanceTracker:
-    """Acceptance of one request, held as the four sums that `Progress` carries.
+    """Acceptance of one request: the four sums that `Progress` carries, and the estimate.
 
-    Nothing else is kept, so a tracker rebuilt from a worker's snapshot is equal to one that saw
-    every round. In plain decoding no drafts are offered and the accept length is exactly 1.
+    The estimate is the mean of accepted drafts over its rounds, in which older rounds fade, and
+    which begins with a prior as if it were some rounds of its own: so it is shrunk to the prior at
+    first, and follows a drift later. A tracker rebuilt from a worker's snapshot has the same sums
+    as one that saw every round; which of the rounds came last is not in there, so its estimate is
+    as if all had been like their mean, and fades on from there.
+
+    In plain decoding no drafts are offered and the accept length is exactly 1.
     """
 
     rounds: int = 0
@@ -23,26 +43,43 @@ class AcceptanceTracker:
     """Draft tokens accepted, bonus tokens not counted."""
     accepted_sq: int = 0
     """Sum over rounds of (accepted drafts in the round) squared."""
+    weight: float = 0.0
+    """Rounds that the estimate rests on, faded, those of the prior included."""
+    weighted: float = 0.0
+    """Accepted drafts in them."""
 
     @classmethod
     def restored(cls, progress: Progress) -> AcceptanceTracker:
         """Rebuild a tracker from a worker's counts; counts below zero are taken as zero."""
+        rounds, accepted = max(progress.rounds, 0), max(progress.accepted, 0)
+        weight = (1.0 - _FADE**rounds) * _MEMORY
         return cls(
-            rounds=max(progress.rounds, 0),
+            rounds=rounds,
             proposed=max(progress.proposed, 0),
-            accepted=max(progress.accepted, 0),
+            accepted=accepted,
             accepted_sq=max(progress.accepted_sq, 0),
+            weight=weight,
+            weighted=weight * (accepted / rounds) if rounds else 0.0,
         )
+
+    def expect(self, prior: Prior) -> None:
+        """Have the estimate begin with `prior`, as if that had come before the first round."""
+        weight = prior.rounds * _FADE**self.rounds
+        self.weight += weight
+        self.weighted += weight * prior.accepted
 
     def add(self, accept_length: int, drafts: int) -> None:
         """Count one verify round: `drafts` tokens offered, `accept_length` committed."""
         self.rounds += 1
+        self.weight = _FADE * self.weight + 1.0
+        self.weighted *= _FADE
         if drafts > 0:
             self.proposed += drafts
         if accept_length > 1:
             accepted = accept_length - 1
             self.accepted += accepted
             self.accepted_sq += accepted * accepted
+            self.weighted += accepted
 
     @property
     def accept_length(self) -> float:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from laps.engine.ordering import Ordering
 from laps.engine.predictor import ConditionalMean, LengthPredictor
+from laps.engine.prior import AcceptancePredictor, AcceptancePrior
 from laps.engine.table import Request, RequestTable
 from laps.engine.timing import RoundTimer
 from laps.engine.types import (
@@ -46,8 +47,8 @@ class Engine:
 
     Built from a snapshot alone. Not in a snapshot, and begun anew: since when a request rests (now,
     or its arrival if it never ran), the rounds it had when it became perceived (the fewest that
-    the stability test takes), the mean round time, and what the predictor has learnt, unless the
-    predictor is handed on from an engine before.
+    the stability test takes), in which order its rounds came (each is taken for their mean), the
+    mean round time, and what the two predictors have learnt, unless they are handed on.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Engine:
         snapshot: Snapshot,
         policy: PolicySpec | Policy = DEFAULT_POLICY,
         predictor: LengthPredictor | None = None,
+        acceptance: AcceptancePredictor | None = None,
     ) -> None:
         """Order by a policy of the registry, or by one of the caller's own.
 
@@ -66,6 +68,7 @@ class Engine:
         self._stability = self._policy.stability
         self._capacity = snapshot.capacity
         self._predictor = ConditionalMean() if predictor is None else predictor
+        self._acceptance = AcceptancePrior() if acceptance is None else acceptance
         self._table = RequestTable()
         self._timer = RoundTimer()
         self._step = snapshot.step
@@ -225,9 +228,11 @@ class Engine:
             self.ignored += 1
             arrival = replace(arrival, arrival_s=self._now_s)
         request = Request(arrival)
+        request.acceptance.expect(self._acceptance.predict(request.request_class))
         fresh = arrival.phase is Phase.WAITING and not request.rounds
         request.since_s = min(arrival.arrival_s, self._now_s) if fresh else self._now_s
-        self._perceive_anew(request)
+        if request.rounds:
+            self._perceive_anew(request)
         self._table.add(request)
         self._horizon = max(self._horizon, arrival.handle)
         return request
@@ -317,8 +322,9 @@ class Engine:
             return
         self._ordering.remove(request)
         self._table.depart(request, phase, self._now_s)
+        self._acceptance.observe(request.acceptance, request.request_class)
         if phase is Phase.FINISHED:
-            self._predictor.observe(request.output_tokens)
+            self._predictor.observe(request.output_tokens, request.request_class)
 
     def _ranked(self) -> list[Request]:
         """Return the live requests, best first."""

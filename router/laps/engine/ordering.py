@@ -171,7 +171,10 @@ class Ordering:
     def _predict(self, request: Request) -> None:
         """Write the request's predicted length as it is now."""
         request.predicted_tokens, request.predict_at, learnt = self._predictor.predict(
-            request.output_tokens, request.max_new_tokens, request.hints.predicted_tokens
+            request.output_tokens,
+            request.max_new_tokens,
+            request.hints.predicted_tokens,
+            request.request_class,
         )
         request.prediction = self._predictor.version if learnt else _FOR_GOOD
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from laps.engine.classes import ByClass, RequestClass
 from laps.engine.survival import Survival, bucket, bucket_end
 
 
@@ -25,10 +26,12 @@ class LengthPredictor(Protocol):
     def version(self) -> int:
         """Moves on whenever predictions change because of what was observed."""
 
-    def observe(self, output_tokens: int) -> None:
+    def observe(self, output_tokens: int, request_class: RequestClass) -> None:
         """Learn from a request that finished (not an aborted one) with `output_tokens`."""
 
-    def predict(self, output_tokens: int, max_new_tokens: int, hint: int) -> Prediction:
+    def predict(
+        self, output_tokens: int, max_new_tokens: int, hint: int, request_class: RequestClass
+    ) -> Prediction:
         """Return the predicted total output length.
 
         `output_tokens` is what the request has already, `hint` the client's own estimate (0: none).
@@ -45,28 +48,36 @@ class ConditionalMean:
        estimate changes as the output leaves a bucket, and requests do not change places with every
        token. Before the first token it is the mean of all.
     3. Else, as nobody got farther: the next power of two tokens; before the first token the limit.
+
+    Those in 2 are the requests of the same class, and as if there were `BACK_OFF` more of them, the
+    mean of all classes. Nothing of it is in a snapshot: it is handed on, or begun anew.
     """
+
+    BACK_OFF = 8
+    """Requests of its own class for which those of all classes stand."""
 
     def __init__(self, window: int = 1000) -> None:
         if window < 1:
             raise ValueError(f"window must be at least 1 finished request, got {window}")
-        self._finished = Survival(window)
-
-    @property
-    def version(self) -> int:
+        self.version = 0
         """How often predictions have changed; see `LengthPredictor.version`."""
-        return self._finished.version
+        self._finished = ByClass(lambda: Survival(window))
 
-    def observe(self, output_tokens: int) -> None:
-        """Learn a finished length, in O(1)."""
-        self._finished.add(max(output_tokens, 0))
+    def observe(self, output_tokens: int, request_class: RequestClass) -> None:
+        """Learn a finished length, in O(1) on average."""
+        tokens = max(output_tokens, 0)
+        renewed = self._finished.all.add(tokens)
+        renewed |= self._finished.learn(request_class).add(tokens)
+        self.version += renewed
 
-    def predict(self, output_tokens: int, max_new_tokens: int, hint: int) -> Prediction:
+    def predict(
+        self, output_tokens: int, max_new_tokens: int, hint: int, request_class: RequestClass
+    ) -> Prediction:
         """Answer in O(1); see `LengthPredictor.predict`."""
         if hint > output_tokens:
             expected, until, learnt = hint, hint, False
         else:
-            expected = self._finished.means[bucket(output_tokens)]
+            expected = self._mean(bucket(output_tokens), request_class)
             if expected <= output_tokens:
                 expected = 1 << output_tokens.bit_length() if output_tokens else max_new_tokens
             until, learnt = bucket_end(output_tokens), True
@@ -75,3 +86,14 @@ class ConditionalMean:
         if expected <= output_tokens:
             expected = output_tokens + 1
         return Prediction(expected, until if until < expected else expected, learnt)
+
+    def _mean(self, index: int, request_class: RequestClass) -> int:
+        """Return the mean of the lengths from a bucket on, 0 if there are none."""
+        mean = self._finished.all.means[index]
+        own = self._finished.get(request_class)
+        if own is None or not own.counts[index]:
+            return mean
+        if not mean:  # The means of all are renewed less often.
+            return own.means[index]
+        count = own.counts[index]
+        return (count * own.means[index] + self.BACK_OFF * mean) // (count + self.BACK_OFF)

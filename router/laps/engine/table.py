@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from laps.engine.acceptance import AcceptanceTracker
+from laps.engine.classes import RequestClass, class_of
 from laps.engine.types import Arrival, Handle, Phase, UnknownRequestError
 
 
@@ -29,6 +30,7 @@ class Request:
         "preemptions",
         "prompt_tokens",
         "rank_key",
+        "request_class",
         "rid",
         "seen_in",
         "since_s",
@@ -41,6 +43,7 @@ class Request:
         self.prompt_tokens = arrival.prompt_tokens
         self.max_new_tokens = arrival.max_new_tokens
         self.hints = arrival.hints
+        self.request_class: RequestClass = class_of(arrival.hints, arrival.max_new_tokens)
         self.phase = arrival.phase
         self.output_tokens = max(arrival.progress.output_tokens, 0)
         self.acceptance = AcceptanceTracker.restored(arrival.progress)
@@ -76,11 +79,11 @@ class Request:
 
     @property
     def remaining_rounds(self) -> float:
-        """R, the rounds that these take at the mean accept length so far (1 before any round)."""
+        """R, the rounds that these take at the accept length that is expected of them."""
         tokens = self.predicted_tokens - self.output_tokens
         acceptance = self.acceptance
-        rounds = acceptance.rounds
-        return tokens * rounds / (rounds + acceptance.accepted) if rounds else float(tokens)
+        weight = acceptance.weight
+        return tokens / (1.0 + acceptance.weighted / weight) if weight else float(tokens)
 
 
 class RequestTable:
