@@ -61,6 +61,11 @@ test-setup: setup
 	@$(PYTHON) tests/testbed/install.py $(OLDEST)
 	@$(ENV)/bin/python tests/testbed/models.py tiny tiny-draft-0.05 tiny-draft-0.2 tiny-eagle
 
+.PHONY: bench-sim
+bench-sim: setup ## simulate what is missing in bench/results, and write docs/results.md (hours; SIM=--short: 2 min)
+	PYTHONPATH=bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m sim run all $(SIM)
+	PYTHONPATH=bench $(ENV)/bin/python -m sim page $(SIM)
+
 .PHONY: bench-engine
 bench-engine: setup ## time and memory of the engine's decisions, to a million requests (minutes)
 	PYTHONPATH=bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m overhead

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +13,9 @@ from rich.table import Table
 
 from sim.case import Case
 from sim.cells import Cell, Row, simulate_all
+from sim.experiments.catalogue import EXPERIMENTS, SHORT_POLICIES, contenders
+from sim.experiments.page import Page, all_experiments
+from sim.experiments.store import Store
 from sim.physics import Physics
 from sim.predictions import Lognormal
 from sim.tables import terminal
@@ -19,6 +24,11 @@ from sim.validation import CHECKS
 app = typer.Typer(help="The simulator of sglang-laps.", no_args_is_help=True, add_completion=False)
 Jobs = Annotated[int, typer.Option(help="processes")]
 CPUS = os.cpu_count() or 1
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "bench" / "results"
+DOCS = ROOT / "docs"
+SHORT = ROOT / "build" / "sim"
+"""Where short runs go: they are to see that everything works."""
 
 
 @app.command()
@@ -48,6 +58,44 @@ def compare(
     rows.sort(key=lambda row: order.index(row["policy"]))
     title = f"load {load}, {running} running, {seeds} x {requests} requests"
     console.print(terminal(title, rows))
+
+
+@app.command("run")
+def run_experiments(
+    names: Annotated[list[str], typer.Argument(help=f"all, or some of: {', '.join(EXPERIMENTS)}")],
+    short: Annotated[bool, typer.Option(help="few requests, into build/sim")] = False,
+    policies: Annotated[str, typer.Option(help="by comma; default: all")] = "",
+    jobs: Jobs = CPUS,
+) -> None:
+    """Run experiments, but for what has been run before."""
+    unknown = sorted(set(names) - {"all", *EXPERIMENTS})
+    if unknown:
+        raise typer.BadParameter(f"no experiment {', '.join(unknown)}")
+    store, contenders = place(short, policies)
+    console = Console()
+    for experiment in all_experiments(short):
+        if experiment.name not in names and "all" not in names:
+            continue
+        cells = store.missing(experiment, contenders)
+        if cells:
+            console.print(f"{experiment.name}: {experiment.title}")
+            keep = partial(store.append, experiment)
+            simulate_all(cells, jobs, console, keep)
+
+
+@app.command()
+def page(short: Annotated[bool, typer.Option(help="of the short runs")] = False) -> None:
+    """Write the results page, its figures and the summary from what has been run."""
+    store, contenders = place(short, "")
+    path = (SHORT if short else DOCS) / "results.md"
+    Page(store, contenders, path).write(all_experiments(short))
+    print(path)
+
+
+def place(short: bool, policies: str) -> tuple[Store, list[str]]:
+    """Return where rows go, and which policies are compared."""
+    chosen = policies.split(",") if policies else list(SHORT_POLICIES) if short else contenders()
+    return Store(SHORT if short else RESULTS), chosen
 
 
 @app.command()

@@ -65,13 +65,12 @@ def simulate_all(
         def advance(requests: int) -> None:
             progress.advance(task, requests)
 
-        if jobs == 1:
-            for cell in cells:
-                done(cell.row(advance))
-        else:
-            for row in _in_processes(cells, jobs):
-                done(row)
-                advance(int(row["requests"]))
+        completed = 0
+        rows = _in_processes(cells, jobs) if jobs > 1 else (cell.row(advance) for cell in cells)
+        for row in rows:
+            done(row)
+            completed += row["requests"]
+            progress.update(task, completed=completed)
 
 
 def _in_processes(cells: Sequence[Cell], jobs: int) -> Iterable[Row]:

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from laps.engine.engine import Engine
-from laps.engine.types import Arrival, Handle, Hints, PolicySpec, Snapshot
+from laps.engine.types import Arrival, Handle, Hints, PolicySpec
 from laps.policies.base import Policy
 from sim.physics import Physics
 from sim.request import SimRequest
@@ -61,7 +61,7 @@ def run(
         finish_s[handle - 1] = now_s
 
     fleet = [
-        SimWorker(physics, workload.drafts, lambda snapshot: _engine(snapshot, policy), on_finish)
+        SimWorker(physics, workload.drafts, lambda snapshot: Engine(snapshot, policy), on_finish)
         for _ in range(workers)
     ]
     _play(workload, fleet, dispatch, progress)
@@ -134,12 +134,3 @@ def _fewest(fleet: Sequence[SimWorker]) -> int:
     if len(fleet) == 1:
         return 0
     return min(range(len(fleet)), key=lambda i: (len(fleet[i].live) + len(fleet[i].inbox), i))
-
-
-def _engine(snapshot: Snapshot, policy: PolicySpec | Policy) -> Engine:
-    if isinstance(policy, PolicySpec):
-        return Engine(snapshot, policy)
-    engine = Engine(snapshot, PolicySpec("fcfs"))
-    engine._policy = policy
-    engine._reorder()
-    return engine

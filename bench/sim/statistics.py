@@ -20,7 +20,7 @@ class Estimate:
     half: float
 
     def __str__(self) -> str:
-        digits = 2 if abs(self.mean) < 10 else 1
+        digits = 3 if abs(self.mean) < 10 else 1
         if isnan(self.half):
             return f"{self.mean:.{digits}f}"
         return f"{self.mean:.{digits}f} ± {self.half:.{digits}f}"

@@ -39,9 +39,9 @@ def column(rows: Sequence[Row], policy: str, figure: str) -> list[float]:
 
 
 def against(rows: Sequence[Row], policy: str, other: str, figure: str) -> Estimate | None:
-    """Return a figure of a policy as a multiple of another's; None if they do not share seeds."""
+    """Return a figure of a policy as a multiple of another's; None if they share no seeds."""
     values, yardsticks = column(rows, policy, figure), column(rows, other, figure)
-    return ratio(values, yardsticks) if len(values) == len(yardsticks) else None
+    return ratio(values, yardsticks) if values and len(values) == len(yardsticks) else None
 
 
 def line(rows: Sequence[Row], policy: str) -> list[str]:

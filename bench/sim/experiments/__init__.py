@@ -1,0 +1,1 @@
+"""The experiments on simulated workers, and the page of their results."""

@@ -1,0 +1,120 @@
+"""The results page: its text with the tables and figures of the raw data put in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sim.case import describe
+from sim.cells import Row
+from sim.experiments import figures
+from sim.experiments.catalogue import EXPERIMENTS, Experiment
+from sim.experiments.store import Store
+from sim.statistics import Estimate, estimate
+from sim.tables import HEADINGS, ORACLE, STOCK, against, column, line, markdown, policies_of
+
+TEXT = Path(__file__).with_name("page.md")
+FRONTIER = "16 running, load 0.9"
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where everything goes."""
+
+    store: Store
+    policies: Sequence[str]
+    path: Path
+
+    @property
+    def figures(self) -> Path:
+        return self.path.parent / "figures"
+
+    def write(self, experiments: Sequence[Experiment]) -> None:
+        """Write page, figures and summary from what the store has."""
+        parts = {experiment.name: self.part(experiment) for experiment in experiments}
+        text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEXT.read_text())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(text)
+        reference = next(e for e in experiments if e.name == "reference")
+        summary = self.store.folder / "sim.json"
+        content = reference_summary(reference, self.store.rows(reference, self.policies))
+        summary.write_text(json.dumps(content, indent=1) + "\n")
+
+    def part(self, experiment: Experiment) -> str:
+        """Return the tables of an experiment, and draw its figure."""
+        rows = self.store.rows(experiment, self.policies)
+        if not rows:
+            return f"Not run yet: `python -m sim run {experiment.name}`."
+        if experiment.name == "reference":
+            return self.reference(experiment, rows)
+        path = self.figures / f"sim-{experiment.name}.svg"
+        figures.along_axis(experiment, rows, path)
+        return f"{along_axis(experiment, rows)}\n\n![{experiment.title}](figures/{path.name})"
+
+    def reference(self, experiment: Experiment, rows: Sequence[Row]) -> str:
+        """Return one full table for each case, and the frontier of one of them."""
+        tables = []
+        for label in experiment.cases:
+            here = at(experiment, rows, label)
+            if here:
+                content = [line(here, policy) for policy in policies_of(here)]
+                tables.append(f"**{label}** ({size(here)})\n\n{markdown(HEADINGS, content)}")
+        if here := at(experiment, rows, FRONTIER):
+            figures.frontier(here, self.figures / "sim-frontier.svg")
+            tables.append(f"![Mean against P99, {FRONTIER}](figures/sim-frontier.svg)")
+        return "\n\n".join(tables)
+
+
+def along_axis(experiment: Experiment, rows: Sequence[Row]) -> str:
+    """Return a table of a line for each label: mean over oracle's and P99 over FCFS's."""
+    policies = policies_of(rows)
+    content = []
+    for label in experiment.cases:
+        here = at(experiment, rows, label)
+        if here:
+            content.append([label, *(both(here, policy) for policy in policies)])
+    headings = [experiment.axis, *policies]
+    return f"Mean / oracle, P99 / FCFS ({size(rows)}).\n\n{markdown(headings, content)}"
+
+
+def both(rows: Sequence[Row], policy: str) -> str:
+    mean, tail = against(rows, policy, ORACLE, "mean_s"), against(rows, policy, STOCK, "p99_s")
+    return f"{mean.mean:.2f}, {tail.mean:.2f}" if mean and tail else ""
+
+
+def at(experiment: Experiment, rows: Sequence[Row], label: str) -> list[Row]:
+    return [row for row in rows if row[experiment.axis] == label]
+
+
+def size(rows: Sequence[Row]) -> str:
+    requests = sorted({row["requests"] for row in rows})
+    seeds = len({row["seed"] for row in rows})
+    return f"{' / '.join(f'{count:,}' for count in requests)} requests, {seeds} seeds"
+
+
+def reference_summary(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return mean and P99 by policy for each reference case, with 95 % confidence intervals."""
+    summary: dict[str, Any] = {}
+    for label, case in experiment.cases.items():
+        here = at(experiment, rows, label)
+        policies = {}
+        for policy in policies_of(here):
+            figures_of: dict[str, Estimate | None] = {
+                "mean_s": estimate(column(here, policy, "mean_s")),
+                "p99_s": estimate(column(here, policy, "p99_s")),
+                "slowdown_p99": estimate(column(here, policy, "slowdown_p99")),
+                "mean_over_oracle": against(here, policy, ORACLE, "mean_s"),
+                "mean_over_fcfs": against(here, policy, STOCK, "mean_s"),
+                "p99_over_fcfs": against(here, policy, STOCK, "p99_s"),
+            }
+            policies[policy] = {name: asdict(v) for name, v in figures_of.items() if v is not None}
+        summary[label] = {"case": describe(case), "seeds": experiment.seeds, "policies": policies}
+    return summary
+
+
+def all_experiments(short: bool) -> list[Experiment]:
+    return [e.short() if short else e for e in EXPERIMENTS.values()]

@@ -1,0 +1,116 @@
+"""Experiments: run once, resumed, and put on a page."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from laps.policies.registry import POLICIES, build_policy
+from sim import __main__ as command
+from sim.case import Case
+from sim.cells import Cell, Row, simulate_all
+from sim.experiments.catalogue import EXPERIMENTS, Experiment, contenders
+from sim.experiments.page import Page
+from sim.experiments.store import Store
+from sim.simulate import parse_policy
+from sim.statistics import estimate, ratio
+
+POLICIES_HERE = ("fcfs", "oracle")
+QUIET = Console(quiet=True)
+
+
+def tiny(name: str = "reference") -> Experiment:
+    cases = {label: replace(case, requests=40) for label, case in EXPERIMENTS[name].cases.items()}
+    return replace(EXPERIMENTS[name], cases=cases, seeds=2)
+
+
+def run_missing(store: Store, experiment: Experiment, jobs: int = 1) -> int:
+    cells = store.missing(experiment, POLICIES_HERE)
+    simulate_all(cells, jobs, QUIET, lambda row: store.append(experiment, row))
+    return len(cells)
+
+
+def test_a_finished_cell_is_not_run_again(tmp_path: Path) -> None:
+    store, experiment = Store(tmp_path), tiny()
+    assert run_missing(store, experiment) == len(experiment.cases) * 2 * 2
+    assert run_missing(store, experiment) == 0
+    path = tmp_path / "sim-reference.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]) + lines[-1][:40])  # as if cut short while writing
+    assert run_missing(store, experiment) == 1
+    other = replace(experiment, seeds=3)
+    assert run_missing(store, other) == len(experiment.cases) * 2
+
+
+def test_processes_give_the_same_rows(tmp_path: Path) -> None:
+    cells = [Cell(Case(requests=40), policy, 1, {"axis": 1}) for policy in POLICIES_HERE]
+
+    def rows(jobs: int) -> list[Row]:
+        found: list[Row] = []
+        simulate_all(cells, jobs, QUIET, found.append)
+        found.sort(key=lambda row: str(row["policy"]))
+        return [{**row, "wall_s": 0} for row in found]
+
+    assert rows(1) == rows(2)
+
+
+def test_the_page_has_a_table_and_a_figure_for_every_experiment(tmp_path: Path) -> None:
+    store = Store(tmp_path / "raw")
+    experiments = [tiny(name) for name in EXPERIMENTS]
+    for experiment in experiments[:2]:
+        run_missing(store, experiment)
+    page = Page(store, POLICIES_HERE, tmp_path / "docs" / "results.md")
+    page.write(experiments)
+    text = page.path.read_text()
+    assert "{{" not in text
+    for figure in re.findall(r"\((figures/.*?)\)", text):
+        assert (page.path.parent / figure).exists()
+    assert text.count("| fcfs |") > len(experiments[0].cases)
+    # The reference case is a point of most experiments; of the models it is none.
+    assert re.findall(r"Not run yet: `python -m sim run (.*?)`", text) == ["models"]
+    summary = json.loads((store.folder / "sim.json").read_text())
+    figures = summary["16 running, load 0.9"]["policies"]["fcfs"]
+    assert figures["p99_over_fcfs"] == {"mean": 1.0, "half": 0.0}
+    assert figures["mean_s"]["half"] > 0
+    before = text, {p: p.read_bytes() for p in page.figures.iterdir()}
+    page.write(experiments)
+    assert before == (page.path.read_text(), {p: p.read_bytes() for p in page.figures.iterdir()})
+
+
+def test_every_contender_exists() -> None:
+    for name in set(contenders()) - {"oracle"}:
+        build_policy(parse_policy(name))
+    assert set(POLICIES) - set(contenders()) == {"priority"}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda e: e.name)
+def test_cells_are_apart(experiment: Experiment) -> None:
+    cells = experiment.cells(POLICIES_HERE)
+    assert len({cell.digest for cell in cells}) == len(cells)
+
+
+def test_intervals() -> None:
+    # Student's t for 4 degrees of freedom is 2.776 at 97.5 %.
+    value = estimate([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert value.mean == 3.0
+    assert value.half == pytest.approx(2.776 * (2.5 / 5) ** 0.5, rel=1e-3)
+    assert str(estimate([2.0])) == "2.000"
+    paired = ratio([2.0, 4.0], [1.0, 2.0])
+    assert (paired.mean, paired.half) == (2.0, 0.0)
+
+
+def test_compare_from_the_command_line() -> None:
+    policies = "fcfs,laps-sd:order=strict,oracle"
+    options = ["--policies", policies, "--requests", "60", "--seeds", "2", "--jobs", "1"]
+    result = CliRunner().invoke(command.app, ["compare", *options], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    assert "laps-sd:order=strict" in result.output
+    unknown = CliRunner().invoke(command.app, ["run", "nothing"])
+    assert unknown.exit_code == 2
+    assert "no experiment nothing" in unknown.output
