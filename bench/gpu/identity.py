@@ -1,0 +1,131 @@
+"""Count how many outputs change when requests are paused at random, against stock SGLang.
+
+    python -m gpu.identity --model MODEL --draft HEAD --prompts A.jsonl --out DIR --shape tree
+
+A stock server and a patched one run side by side. Between reports the patched one gets a random
+order, until it has made PAUSES pauses; strict memory checks are on. Writes DIR/identity-SHAPE.json.
+
+In bfloat16 the shape of a batch decides near ties, so two runs of stock SGLang differ, too: give
+`--sglang-args --enable-deterministic-inference` (kernels whose results do not depend on the batch)
+for a comparison that can be exact.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import shlex
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+
+from e2e.fake_random_service import fake_random_service
+from gpu.prompts import complete_closed, read_prompts
+from gpu.shapes import SHAPES
+from testbed.launch import SglangServer
+
+PAUSES = 10_000
+REQUESTS = 256
+RESIDENT = 64
+RUNNING = 8
+RUNS_AT_MOST = 20
+SEED = 0
+CHECKS = {
+    "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE": "1",
+    "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="gpu.identity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", type=Path, required=True, help="target model, by path")
+    parser.add_argument("--draft", type=Path, required=True, help="EAGLE head, by path")
+    parser.add_argument("--prompts", type=Path, nargs="+", required=True, help="JSON-lines files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the result")
+    parser.add_argument("--shape", choices=SHAPES, default="tree", help="form of the draft")
+    parser.add_argument("--sglang-args", type=shlex.split, default=[])
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    result = compare(options)
+    path = options.out / f"identity-{options.shape}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result), path)
+
+
+def compare(options: argparse.Namespace) -> dict[str, object]:
+    """Run both servers; return the counts."""
+    texts = [prompt.text for prompt in read_prompts(options.prompts, SEED)[:REQUESTS]]
+    lengths = [32 + index * 53 % 400 for index in range(len(texts))]
+
+    def outputs(server: SglangServer, label: str) -> list[tuple[int, ...]]:
+        # From the same state of the cache: how a prompt is split changes how it is computed.
+        httpx.post(f"{server.base_url}/flush_cache", timeout=60).raise_for_status()
+        return asyncio.run(complete_closed(server.base_url, texts, lengths, label, RESIDENT))
+
+    with ExitStack() as stack:
+        address = stack.enter_context(fake_random_service(SEED))
+        paused_flags = ("--laps-endpoint", address, "--laps-max-running", str(RUNNING))
+        stock = server(options, "stock", RUNNING)
+        patched = server(options, "patched", RESIDENT, *paused_flags)
+        for process in (stock, patched):
+            stack.callback(process.stop)
+            process.start()
+        for process in (stock, patched):
+            process.wait_until_ready()
+        expected = outputs(stock, "stock 1")
+        again = outputs(stock, "stock 2")
+        differences = runs = 0
+        while pauses(patched) < PAUSES and runs < RUNS_AT_MOST:
+            runs += 1
+            differences += count_differences(expected, outputs(patched, f"paused {runs}"))
+        return {
+            "shape": options.shape,
+            "sglang_args": options.sglang_args,
+            "pauses": pauses(patched),
+            "requests": runs * len(texts),
+            "differences": differences,
+            "stock_requests": len(texts),
+            "stock_differences": count_differences(expected, again),
+        }
+
+
+def server(options: argparse.Namespace, name: str, resident: int, *flags: str) -> SglangServer:
+    """Return a server of the wanted shape, not started yet."""
+    return SglangServer(
+        Path(sys.executable),
+        options.model,
+        draft=options.draft,
+        algorithm="EAGLE",
+        cpu=False,
+        extra_args=(
+            *SHAPES[options.shape].flags,
+            *("--max-running-requests", str(resident)),
+            *flags,
+            *options.sglang_args,
+        ),
+        extra_env=CHECKS,
+        log_path=options.out / f"identity-{options.shape}-{name}.log",
+        start_timeout_s=600,
+    )
+
+
+def pauses(patched: SglangServer) -> int:
+    """Return how many pauses the server has made."""
+    info = httpx.get(f"{patched.base_url}/server_info", timeout=60).raise_for_status().json()
+    return int(info["internal_states"][0]["laps"]["pauses"])
+
+
+def count_differences(expected: list[tuple[int, ...]], found: list[tuple[int, ...]]) -> int:
+    """Return how many outputs are not the expected token ids."""
+    return sum(one != other for one, other in zip(expected, found, strict=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Record what verification accepts in real requests, and how long this machine's steps take.
+
+    python -m gpu.record --model MODEL --draft HEAD --prompts A.jsonl.gz B.jsonl --out DIR
+
+Writes DIR/acceptance-SHAPE.npz (the replay traces of `sim.traces`, with the data set, prompt and
+output length of each request beside them) and DIR/steps-SHAPE.npz (time by batch size), for every
+draft shape. A file that is there is left alone, so that a run that was cut short goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gpu.prompts import Prompt, Reply, read_prompts, send_closed
+from gpu.recorder import Recorder, recording
+from gpu.shapes import SHAPES
+from testbed.launch import SglangServer
+
+CLIENTS = 48
+SWEEP = (1, 2, 4, 8, 16, 24, 32, 40, 48)
+"""Clients at once when steps are timed by batch size."""
+SWEEP_TOKENS = 128
+MAX_TOKENS = 1024
+SEED = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="gpu.record", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, required=True, help="target model, by path")
+    parser.add_argument("--draft", type=Path, required=True, help="EAGLE head, by path")
+    parser.add_argument("--prompts", type=Path, nargs="+", required=True, help="JSON-lines files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the recordings")
+    parser.add_argument("--limit", type=int, help="record only so many requests")
+    parser.add_argument("--sglang-args", type=shlex.split, default=[])
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    prompts = read_prompts(options.prompts, SEED)[: options.limit]
+    for shape in SHAPES:
+        if not (options.out / f"steps-{shape}.npz").exists():
+            record(shape, prompts, options)
+
+
+def record(shape: str, prompts: list[Prompt], options: argparse.Namespace) -> None:
+    """Record one draft shape."""
+    with recording() as (recorder, address):
+        server = SglangServer(
+            Path(sys.executable),
+            options.model,
+            draft=options.draft,
+            algorithm="EAGLE",
+            cpu=False,
+            extra_args=(
+                *SHAPES[shape].flags,
+                *("--laps-endpoint", address, "--max-running-requests", str(CLIENTS)),
+                *options.sglang_args,
+            ),
+            log_path=options.out / f"sglang-{shape}.log",
+            start_timeout_s=600,
+        )
+        with server:
+
+            def run(label: str, some: list[Prompt], clients: int, max_tokens: int) -> list[Reply]:
+                return asyncio.run(send_closed(server.base_url, some, label, clients, max_tokens))
+
+            # New batch shapes compile kernels: let them, outside of what is kept.
+            run("warm-up", prompts[: 4 * CLIENTS], CLIENTS, 64)
+            replies = run("all", prompts, CLIENTS, MAX_TOKENS)
+            save_acceptance(options.out / f"acceptance-{shape}.npz", recorder, prompts, replies)
+            begin = len(recorder.steps)
+            for clients in SWEEP:
+                run(f"sweep-{clients}", prompts[: max(6, 3 * clients)], clients, SWEEP_TOKENS)
+            save_steps(options.out / f"steps-{shape}.npz", recorder, begin)
+
+
+def save_acceptance(
+    path: Path, recorder: Recorder, prompts: list[Prompt], replies: list[Reply]
+) -> None:
+    """Write the requests that had a verify round; the format is `sim.traces`'."""
+    recorded = {request.rid: request for request in recorder.requests.values()}
+    kept = [
+        (recorded[reply.rid], prompt.source, reply.completion_tokens)
+        for prompt, reply in zip(prompts, replies, strict=True)
+        if recorded[reply.rid].accepted
+    ]
+    accepted = [request.accepted for request, _, _ in kept]
+    np.savez_compressed(
+        path,
+        accepted=np.concatenate([np.asarray(rounds, np.uint8) for rounds in accepted]),
+        offsets=np.concatenate(([0], np.cumsum([len(r) for r in accepted]))).astype(np.int64),
+        drafts=recorder.drafts,
+        prompt_tokens=np.asarray([request.prompt_tokens for request, _, _ in kept], np.int32),
+        output_tokens=np.asarray([tokens for _, _, tokens in kept], np.int32),
+        source=np.asarray([source for _, source, _ in kept]),
+    )
+
+
+def save_steps(path: Path, recorder: Recorder, begin: int) -> None:
+    """Write the steps from number `begin` on, as columns."""
+    steps = recorder.steps[begin:]
+    np.savez_compressed(
+        path,
+        time_s=np.asarray([step.time_s for step in steps]),
+        running=np.asarray([step.running for step in steps], np.uint16),
+        prefilled=np.asarray([step.prefilled for step in steps], np.uint16),
+        prefill_tokens=np.asarray([step.prefill_tokens for step in steps], np.uint32),
+        round_s=np.asarray([step.round_s for step in steps], np.float32),
+    )
+
+
+if __name__ == "__main__":
+    main()
