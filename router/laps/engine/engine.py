@@ -35,7 +35,7 @@ from laps.engine.views import (
     status_of,
 )
 from laps.policies.base import Policy
-from laps.policies.registry import build_policy
+from laps.policies.registry import resolve_policy
 
 DEFAULT_POLICY = PolicySpec()
 
@@ -64,7 +64,7 @@ class Engine:
         """
         self.ignored = 0
         """Things reported that made no sense here; see `EngineStats.ignored`."""
-        self._spec, self._policy = _resolved(policy)
+        self._spec, self._policy = resolve_policy(policy)
         self._stability = self._policy.stability
         self._capacity = snapshot.capacity
         self._predictor = ConditionalMean() if predictor is None else predictor
@@ -141,7 +141,7 @@ class Engine:
 
     def set_policy(self, policy: PolicySpec | Policy) -> None:
         """Order by another policy from the next plan on. Raises PolicyError and changes nothing."""
-        spec, policy = _resolved(policy)
+        spec, policy = resolve_policy(policy)
         if policy.stability != self._stability:
             self._stability = policy.stability
             for request in self._table.live():
@@ -333,9 +333,3 @@ class Engine:
 
     def _status(self, request: Request) -> RequestStatus:
         return status_of(request, self._now_s, self._timer.round_s)
-
-
-def _resolved(policy: PolicySpec | Policy) -> tuple[PolicySpec, Policy]:
-    if isinstance(policy, PolicySpec):
-        return policy, build_policy(policy)
-    return PolicySpec(policy.name), policy

@@ -43,3 +43,13 @@ def build_policy(spec: PolicySpec) -> Policy:
             f"{fault['loc'][0]} = {fault['input']!r}: {fault['msg']}" for fault in error.errors()
         )
         raise PolicyError(f"policy {spec.name!r}: {'; '.join(faults)}") from error
+
+
+def resolve_policy(policy: PolicySpec | Policy) -> tuple[PolicySpec, Policy]:
+    """Return a policy with what it is asked for by: of one not of the registry its name alone.
+
+    Raises PolicyError as `build_policy` does.
+    """
+    if isinstance(policy, PolicySpec):
+        return policy, build_policy(policy)
+    return PolicySpec(policy.name), policy
