@@ -28,6 +28,8 @@ class FakeOpenAI:
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.aborted: list[str] = []
+        self.asked = asyncio.Event()
+        """Set when the first request is here."""
         self.disconnected = asyncio.Event()
         """Set when a client hung up in mid-answer."""
         app = web.Application()
@@ -55,6 +57,7 @@ class FakeOpenAI:
             status, text = self.refusal
             return web.Response(status=status, text=text)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        self.asked.set()
         try:
             await response.prepare(request)
             for word in self.words:

@@ -140,11 +140,10 @@ async def test_words_come_before_the_answer_is_complete(
 async def test_closing_the_iterator_hangs_up_on_the_worker(
     client: LapsClient, openai: FakeOpenAI
 ) -> None:
+    openai.hold.clear()
     async with aclosing(client.generate("x", rid="a")) as events:
         await anext(events)
-        openai.hold.clear()
-        while not openai.bodies:
-            await asyncio.sleep(0.01)
+        await openai.asked.wait()
         assert not openai.disconnected.is_set()
     await openai.disconnected.wait()
     openai.hold.set()

@@ -49,6 +49,7 @@ async def test_a_second_signal_stops_at_once(openai: FakeOpenAI) -> None:
         openai.hold.clear()
         events = client.generate("x")
         await anext(events)
+        await openai.asked.wait()
         service.send(signal.SIGTERM)
         await service.logged("stopping")
         service.send(signal.SIGTERM)
