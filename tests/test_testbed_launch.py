@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbed import install
-from testbed.launch import ServerFailedError, SglangServer, _living
+from testbed.launch import ServerFailedError, SglangServer, living
 
 # Named as the launcher starts it, `python -m sglang.launch_server`; it serves /health and nothing
 # else, and like SGLang it has a child that does not end of itself.
@@ -57,12 +57,12 @@ def test_server_is_ready_inside_and_gone_outside(fake_path: dict[str, str]) -> N
     with server:
         assert server.is_ready()
         group = server.pid
-        assert len(list(_living(group))) == 2
+        assert len(list(living(group))) == 2
         words = server.log_path.read_text().splitlines()[0].split()
     assert words[words.index("--speculative-algorithm") + 1] == "EAGLE"
     assert words[words.index("--speculative-draft-model-path") + 1] == "a-draft"
     assert words[-2:] == ["--dtype", "bfloat16"]  # what is asked for comes last and wins
-    assert not list(_living(group))
+    assert not list(living(group))
     server.stop()  # a second time does nothing
 
 
@@ -80,14 +80,14 @@ def test_whole_group_ends_on_an_exception(
     with pytest.raises(error):
         use_server()
     assert len(groups) == 1
-    assert not list(_living(groups[0]))
+    assert not list(living(groups[0]))
 
 
 def test_server_that_ignores_the_polite_signal_is_killed(fake_path: dict[str, str]) -> None:
     with fake_server(fake_path, "--stubborn") as server:
         group = server.pid
         server.stop(grace_s=0.1)
-        assert not list(_living(group))
+        assert not list(living(group))
 
 
 def test_death_while_starting_is_told_with_the_log(fake_path: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from testbed.launch import MODELS, SglangServer, _living
+from testbed.launch import MODELS, SglangServer, living
 
 PATIENCE_S = 120.0
 """Longest wait for something that must come; a busy machine may be very slow."""
@@ -106,7 +106,7 @@ def assert_clean(server: SglangServer) -> None:
 
 def processes(group: int) -> list[int]:
     """The processes of a server, by the process id of its main one."""
-    return sorted(_living(group))
+    return sorted(living(group))
 
 
 def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> bool:

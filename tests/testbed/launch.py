@@ -183,7 +183,7 @@ class SglangServer:
 def _ended(process: subprocess.Popen[bytes], patience_s: float) -> bool:
     """Wait until nothing of the process's group runs any more; False if that takes too long."""
     deadline = time.monotonic() + patience_s
-    while any(_living(process.pid)):
+    while any(living(process.pid)):
         if time.monotonic() > deadline:
             return False
         process.poll()  # collects the main process, once it has ended
@@ -191,7 +191,7 @@ def _ended(process: subprocess.Popen[bytes], patience_s: float) -> bool:
     return True
 
 
-def _living(group: int) -> Iterator[int]:
+def living(group: int) -> Iterator[int]:
     """Process ids of `group` that still run; a zombie, yet to be collected, does not."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
