@@ -32,30 +32,37 @@ def policies_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["policy"] for row in rows))
 
 
-def column(rows: Sequence[Row], policy: str, figure: str) -> list[float]:
-    """Return a figure of a policy, by ascending seed."""
-    own = sorted((row for row in rows if row["policy"] == policy), key=lambda row: row["seed"])
-    return [row[figure] for row in own]
+def column(rows: Sequence[Row], policy: str, figure: str) -> dict[int, float]:
+    """Return a figure of a policy, by seed."""
+    return {row["seed"]: row[figure] for row in rows if row["policy"] == policy}
+
+
+def mean_of(rows: Sequence[Row], policy: str, figure: str) -> Estimate:
+    """Return a figure of a policy over all its seeds."""
+    return estimate(list(column(rows, policy, figure).values()))
 
 
 def against(rows: Sequence[Row], policy: str, other: str, figure: str) -> Estimate | None:
     """Return a figure of a policy as a multiple of another's; None if they share no seeds."""
     values, yardsticks = column(rows, policy, figure), column(rows, other, figure)
-    return ratio(values, yardsticks) if values and len(values) == len(yardsticks) else None
+    seeds = sorted(values.keys() & yardsticks.keys())
+    if not seeds:
+        return None
+    return ratio([values[seed] for seed in seeds], [yardsticks[seed] for seed in seeds])
 
 
 def line(rows: Sequence[Row], policy: str) -> list[str]:
     """Return the cells of a policy's line; see `HEADINGS`."""
 
     def own(figure: str, digits: int = 2) -> str:
-        return f"{estimate(column(rows, policy, figure)).mean:.{digits}f}"
+        return f"{mean_of(rows, policy, figure).mean:.{digits}f}"
 
     def ratio_to(other: str, figure: str) -> str:
         return str(against(rows, policy, other, figure) or "")
 
     return [
         policy,
-        str(estimate(column(rows, policy, "mean_s"))),
+        str(mean_of(rows, policy, "mean_s")),
         ratio_to(ORACLE, "mean_s"),
         ratio_to(STOCK, "mean_s"),
         own("p50_s"),

@@ -33,12 +33,15 @@ class Experiment:
     seeds: int = 5
 
     def cells(self, policies: Sequence[str]) -> list[Cell]:
-        """Return every simulation of the experiment."""
+        """Return every simulation of the experiment, a seed after the other.
+
+        So a run that is cut short leaves fewer seeds, and not fewer cases.
+        """
         return [
             Cell(case, policy, seed, {self.axis: label})
+            for seed in range(self.seeds)
             for label, case in self.cases.items()
             for policy in policies
-            for seed in range(self.seeds)
         ]
 
     def short(self) -> Experiment:
@@ -64,10 +67,6 @@ LOADS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.2)
 ONE_RUNNING = Physics(max_running=1)
 
 
-def near_full(load: float) -> Case:
-    return replace(BASE, load=load, requests=50_000)
-
-
 def closed(count: int) -> Case:
     return replace(BASE, arrivals=Batch(), requests=count, measured=(0.0, 1.0))
 
@@ -80,11 +79,12 @@ EXPERIMENTS = {
             "The reference case",
             "case",
             {
-                "16 running, load 0.7": near_full(0.7),
-                "16 running, load 0.9": near_full(0.9),
-                "16 running, load 0.95": near_full(0.95),
+                "16 running, load 0.7": replace(BASE, load=0.7),
+                "16 running, load 0.9": BASE,
+                "16 running, load 0.95": replace(BASE, load=0.95),
                 "1 running, load 0.9": replace(BASE, physics=ONE_RUNNING),
             },
+            seeds=10,
         ),
         Experiment(
             "loads", "Load", "load", {f"{load:g}": replace(BASE, load=load) for load in LOADS}

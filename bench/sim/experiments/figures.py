@@ -31,8 +31,7 @@ def along_axis(experiment: Experiment, rows: Sequence[Row], path: Path) -> None:
         panel.set_xticks(range(len(labels)), labels, rotation=25 if len(labels[-1]) > 5 else 0)
         panel.set_xlabel(experiment.axis)
         panel.set_ylabel(heading)
-        panel.set_yscale("log")
-        panel.grid(alpha=0.3, which="both")
+        panel.grid(alpha=0.3)
     panels[1].legend(fontsize="small", bbox_to_anchor=(1.02, 1), loc="upper left")
     save(figure, path)
 

@@ -14,8 +14,8 @@ from sim.cells import Row
 from sim.experiments import figures
 from sim.experiments.catalogue import EXPERIMENTS, Experiment
 from sim.experiments.store import Store
-from sim.statistics import Estimate, estimate
-from sim.tables import HEADINGS, ORACLE, STOCK, against, column, line, markdown, policies_of
+from sim.statistics import Estimate
+from sim.tables import HEADINGS, ORACLE, STOCK, against, line, markdown, mean_of, policies_of
 
 TEXT = Path(__file__).with_name("page.md")
 FRONTIER = "16 running, load 0.9"
@@ -47,7 +47,8 @@ class Page:
     def part(self, experiment: Experiment) -> str:
         """Return the tables of an experiment, and draw its figure."""
         rows = self.store.rows(experiment, self.policies)
-        if not rows:
+        # Some points may be there for another experiment's sake.
+        if not all(at(experiment, rows, label) for label in experiment.cases):
             return f"Not run yet: `python -m sim run {experiment.name}`."
         if experiment.name == "reference":
             return self.reference(experiment, rows)
@@ -60,12 +61,10 @@ class Page:
         tables = []
         for label in experiment.cases:
             here = at(experiment, rows, label)
-            if here:
-                content = [line(here, policy) for policy in policies_of(here)]
-                tables.append(f"**{label}** ({size(here)})\n\n{markdown(HEADINGS, content)}")
-        if here := at(experiment, rows, FRONTIER):
-            figures.frontier(here, self.figures / "sim-frontier.svg")
-            tables.append(f"![Mean against P99, {FRONTIER}](figures/sim-frontier.svg)")
+            content = [line(here, policy) for policy in policies_of(here)]
+            tables.append(f"**{label}** ({size(here)})\n\n{markdown(HEADINGS, content)}")
+        figures.frontier(at(experiment, rows, FRONTIER), self.figures / "sim-frontier.svg")
+        tables.append(f"![Mean against P99, {FRONTIER}](figures/sim-frontier.svg)")
         return "\n\n".join(tables)
 
 
@@ -75,8 +74,7 @@ def along_axis(experiment: Experiment, rows: Sequence[Row]) -> str:
     content = []
     for label in experiment.cases:
         here = at(experiment, rows, label)
-        if here:
-            content.append([label, *(both(here, policy) for policy in policies)])
+        content.append([label, *(both(here, policy) for policy in policies)])
     headings = [experiment.axis, *policies]
     return f"Mean / oracle, P99 / FCFS ({size(rows)}).\n\n{markdown(headings, content)}"
 
@@ -104,15 +102,19 @@ def reference_summary(experiment: Experiment, rows: Sequence[Row]) -> dict[str, 
         policies = {}
         for policy in policies_of(here):
             figures_of: dict[str, Estimate | None] = {
-                "mean_s": estimate(column(here, policy, "mean_s")),
-                "p99_s": estimate(column(here, policy, "p99_s")),
-                "slowdown_p99": estimate(column(here, policy, "slowdown_p99")),
+                "mean_s": mean_of(here, policy, "mean_s"),
+                "p99_s": mean_of(here, policy, "p99_s"),
+                "slowdown_p99": mean_of(here, policy, "slowdown_p99"),
                 "mean_over_oracle": against(here, policy, ORACLE, "mean_s"),
                 "mean_over_fcfs": against(here, policy, STOCK, "mean_s"),
                 "p99_over_fcfs": against(here, policy, STOCK, "p99_s"),
             }
             policies[policy] = {name: asdict(v) for name, v in figures_of.items() if v is not None}
-        summary[label] = {"case": describe(case), "seeds": experiment.seeds, "policies": policies}
+        summary[label] = {
+            "case": describe(case),
+            "seeds": len({row["seed"] for row in here}),
+            "policies": policies,
+        }
     return summary
 
 
