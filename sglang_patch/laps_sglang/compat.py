@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
 
-SUPPORTED = ("0.5.17", "0.5.23")
-"""Versions that the test suite runs against."""
+SUPPORTED = ("0.5.17", "0.5.18", "0.5.19", "0.5.22", "0.5.23")
+"""Versions whose engine tests pass. CI runs the oldest and the newest; the others were run once."""
 
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
 CHECKER = "sglang.srt.managers.scheduler_components.invariant_checker.SchedulerInvariantChecker"
@@ -79,10 +79,12 @@ class Engine(ABC):
     """What this version must have; checked at start."""
 
     @abstractmethod
-    def hooks(self, paused: Callable[[], Sequence[Any]], expose: Callable[[], Any]) -> Hooks:
+    def hooks(
+        self, paused: Callable[[], Sequence[Any]], expose: Callable[[], Iterable[Any]]
+    ) -> Hooks:
         """Return the hooks by which SGLang finds paused requests where it walks its batches.
 
-        `paused` gives the requests; `expose` their batch (or None), to be marked or timed out.
+        `paused` gives the requests; `expose` their batches, to be marked or timed out.
         """
 
     @abstractmethod
@@ -134,7 +136,7 @@ Hooks = Sequence[tuple[str, str, Callable[..., Any]]]
 
 
 class Sglang0517(Engine):
-    """SGLang 0.5.17."""
+    """SGLang 0.5.17 to 0.5.19."""
 
     targets = (
         *COMMON_TARGETS,
@@ -144,7 +146,9 @@ class Sglang0517(Engine):
         Target("sglang.srt.mem_cache.common.release_kv_cache", ("is_insert",)),
     )
 
-    def hooks(self, paused: Callable[[], Sequence[Any]], expose: Callable[[], Any]) -> Hooks:
+    def hooks(
+        self, paused: Callable[[], Sequence[Any]], expose: Callable[[], Iterable[Any]]
+    ) -> Hooks:
         def abort_request(original: Callable[..., Any], scheduler: Any, recv_req: Any) -> Any:
             from sglang.srt.managers.schedule_batch import FINISH_ABORT
 
@@ -160,8 +164,9 @@ class Sglang0517(Engine):
         def running_timeout(original: Callable[..., Any], scheduler: Any, running: Any) -> None:
             original(scheduler, running)
             # Off by default, and called in every step.
-            if envs.SGLANG_REQ_RUNNING_TIMEOUT.get() > 0 and (batch := expose()) is not None:
-                original(scheduler, batch)
+            if envs.SGLANG_REQ_RUNNING_TIMEOUT.get() > 0:
+                for batch in expose():
+                    original(scheduler, batch)
 
         def uncached_sizes(sizes: tuple[int, int], checker: Any) -> tuple[int, int]:
             full, swa = sizes
@@ -203,7 +208,7 @@ class Sglang0517(Engine):
 
 
 class Sglang0523(Engine):
-    """SGLang 0.5.23."""
+    """SGLang 0.5.22 and 0.5.23."""
 
     targets = (
         *COMMON_TARGETS,
@@ -213,9 +218,11 @@ class Sglang0523(Engine):
         Target("sglang.srt.mem_cache.common.release_kv_cache", ("checkpoint",)),
     )
 
-    def hooks(self, paused: Callable[[], Sequence[Any]], expose: Callable[[], Any]) -> Hooks:
+    def hooks(
+        self, paused: Callable[[], Sequence[Any]], expose: Callable[[], Iterable[Any]]
+    ) -> Hooks:
         def inflight_batches(batches: list[Any], scheduler: Any) -> list[Any]:
-            return [*batches, expose()]
+            return [*batches, *expose()]
 
         def owning_rows(reqs: list[Any], checker: Any) -> list[Any]:
             known = {id(req) for req in reqs}
@@ -289,7 +296,7 @@ def installed_engine() -> Engine:
     or call is missing or has changed; the message names it.
     """
     found = check_version()
-    engine: Engine = Sglang0517() if found == "0.5.17" else Sglang0523()
+    engine: Engine = Sglang0523() if found in ("0.5.22", "0.5.23") else Sglang0517()
     problems = [problem for target in engine.targets if (problem := target.problem())]
     if problems:
         raise UnsupportedEngineError(

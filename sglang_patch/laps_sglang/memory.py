@@ -45,7 +45,8 @@ class Memory:
     def victims(self, plan: Plan, iteration: int, keep: Container[int] = ()) -> list[Req]:
         """Return who may be demoted now, least loss first; `keep` are ids of those that may not.
 
-        Not before the last result of a request is in, and not while SGLang's queue is full.
+        Not before the last result of a request is in, not while SGLang's queue is full, and nobody
+        whose text SGLang would change by admitting it again.
         """
         limit = self._scheduler.max_queued_requests
         room = None if limit is None else limit - self._ledger.waiting - len(self._demoted)
@@ -60,13 +61,13 @@ class Memory:
         settled = [
             req
             for req in self._paused.settled(iteration)
-            if req.to_finish is None and id(req) not in keep
+            if id(req) not in keep and _can_start_anew(req)
         ]
         return sorted(settled, key=cost)[:room]
 
     def demote(self, req: Req, running: Batch) -> None:
         """Give up the KV cache and slot of the paused `req`; `requeue` follows."""
-        (req,) = self._paused.give_back([self._paused.row(req)]).reqs
+        (req,) = self._paused.give_back([req]).reqs
         self._engine.release_to_cache(req, self._scheduler.tree_cache)
         req.reset_for_retract()
         running.batch_is_full = False
@@ -108,3 +109,19 @@ class Memory:
         if short <= 0:
             for req in chosen:
                 self.demote(req, running)
+
+
+def _can_start_anew(req: Req) -> bool:
+    """Return whether `req` is the same request after it was admitted again.
+
+    SGLang forgets the tokens that were counted towards penalties (and min_new_tokens), and drops
+    the output of a request that was given as embeddings.
+    """
+    params = req.sampling_params
+    counted = (
+        params.frequency_penalty
+        or params.presence_penalty
+        or params.repetition_penalty != 1.0
+        or params.min_new_tokens
+    )
+    return req.to_finish is None and not counted and req.input_embeds is None

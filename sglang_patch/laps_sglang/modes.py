@@ -1,6 +1,7 @@
-"""Ways to run SGLang that the plugin refuses, each with the reason.
+"""Ways to run SGLang that the plugin refuses or warns of, each with the reason.
 
 Refused at start, before the model is loaded: a scheduler that is half right is worse than none.
+docs/modes.md lists every mode and what shows its state; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ def _checks(settings: Mapping[str, Any], max_running: int | None) -> list[tuple[
             bool(given("enable_streaming_session")),
             "--enable-streaming-session: a session keeps the slot that a demotion gives up",
         ),
+        (
+            bool(given("enable_session_radix_cache")),
+            "--enable-session-radix-cache: sessions hold cache entries that a demotion gives up",
+        ),
+        (
+            bool(given("enable_prefill_delayer")),
+            "--enable-prefill-delayer: it holds back prefills that the plan wants",
+        ),
         (bool(given("enable_pdmux")), "--enable-pdmux: it has a scheduler loop of its own"),
         (bool(given("enable_hisparse")), "--enable-hisparse: it moves requests between batches"),
         (
@@ -77,6 +86,35 @@ def _checks(settings: Mapping[str, Any], max_running: int | None) -> list[tuple[
             "requests that run are resident",
         ),
     ]
+
+
+_TESTED_ALGORITHMS = (None, "", "EAGLE", "STANDALONE")
+_UNTESTED = {
+    "enable_hierarchical_cache": "demoted prefixes should survive in host memory",
+    "enable_lmcache": "another cache than SGLang's",
+    "enable_flexkv": "another cache than SGLang's",
+    "enable_unified_memory": "another memory pool",
+    "enable_two_batch_overlap": "batches are split once more",
+    "enable_multi_layer_eagle": "more draft state a request",
+    "speculative_adaptive": "the draft length changes as it runs",
+    "enable_return_hidden_states": "hidden states of rounds that a request sits out",
+    "enable_return_routed_experts": "experts of rounds that a request sits out",
+    "enable_kv_cache_sharding": "a KV cache in shards",
+    "enable_prefill_cp": "context parallelism",
+}
+
+
+def untested(settings: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for every setting that should work and that no test of ours covers."""
+    found = [
+        f"--{name.replace('_', '-')} is not tested with sglang-laps: {what}"
+        for name, what in _UNTESTED.items()
+        if settings.get(name)
+    ]
+    algorithm = settings.get("speculative_algorithm")
+    if algorithm not in _TESTED_ALGORITHMS:
+        found.append(f"--speculative-algorithm {algorithm} is not tested with sglang-laps")
+    return found
 
 
 def refuse_unsupported_model(scheduler: Any) -> None:

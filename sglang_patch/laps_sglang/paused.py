@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from laps_sglang.surgery import Batch, merge, split_off
@@ -10,54 +10,58 @@ from laps_sglang.surgery import Batch, merge, split_off
 Req = Any
 """A `sglang.srt.managers.schedule_batch.Req`."""
 
+SEGMENT = 32
+"""Most rows of a segment: what a row that moves costs grows with the batch that it leaves."""
+
 
 class PausedBatch:
-    """A second ScheduleBatch beside SGLang's running one, and since when each request is in it.
+    """ScheduleBatches beside SGLang's running one, and since when each request is in them.
 
-    There may be a thousand paused requests, and most steps do not touch them: only those that can
-    have changed since the last step are looked at.
+    There may be a thousand paused requests, and most steps touch few of them or none. So they are
+    held in small batches, the segments, and only those that can have changed are looked at.
     """
 
     def __init__(self) -> None:
         self.changes = 0
         """Goes up whenever a request pauses, resumes, or may have been marked by SGLang."""
-        self._batch: Batch | None = None
-        self._since: dict[str, int] = {}
+        self._segments: list[Batch] = []
+        self._home: dict[int, Batch] = {}
+        """Segment of each request, by the request's id()."""
+        self._since: dict[int, int] = {}
         self._unsettled: list[Req] = []
         self._exposed = False
         self._ending: list[Req] = []
 
     @property
-    def reqs(self) -> Sequence[Req]:
+    def reqs(self) -> list[Req]:
         """Paused requests, some of which may have finished with a result that was in flight."""
-        return () if self._batch is None else self._batch.reqs
+        return [req for segment in self._segments for req in segment.reqs]
 
-    def expose(self) -> Batch | None:
-        """Return the batch for SGLang code that may mark requests to finish; None if empty."""
+    def expose(self) -> Sequence[Batch]:
+        """Return the batches for SGLang code that may mark requests to finish."""
         self.changes += 1
         self._exposed = True
-        return self._batch
+        return tuple(self._segments)
 
     def __len__(self) -> int:
-        return len(self.reqs)
+        return len(self._home)
 
-    def __bool__(self) -> bool:
-        return self._batch is not None
+    def __contains__(self, req: Req) -> bool:
+        return id(req) in self._home
 
     def drop_finished(self) -> None:
         """Forget requests that finished after they were paused; SGLang has released them.
 
         Called once an iteration: by the next one the result that was in flight has come.
         """
-        if any(req.finished() for req in self._unsettled) and self._batch is not None:
-            self.changes += 1
-            self._batch.filter_batch()
-            alive = {req.rid for req in self._batch.reqs}
-            for req in self._unsettled:
-                if req.rid not in alive:
-                    self._since.pop(req.rid, None)
-            self._drop_if_empty()
+        done = [req for req in self._unsettled if req in self and req.finished()]
         self._unsettled.clear()
+        if not done:
+            return
+        self.changes += 1
+        for segment in self._homes(done):
+            segment.filter_batch()
+        self._forget(done)
 
     def ending(self) -> list[Req]:
         """Requests that were aborted while paused: one more round frees their memory."""
@@ -65,33 +69,43 @@ class PausedBatch:
             self._exposed = False
             self._ending = [req for req in self.reqs if req.to_finish is not None]
         elif self._ending:
-            self._ending = [req for req in self._ending if req.rid in self._since]
+            self._ending = [req for req in self._ending if req in self]
         return self._ending
 
-    def take_in(self, batch: Batch, rows: Iterable[int], iteration: int) -> int:
-        """Move `rows` of `batch` in, as paused since `iteration`; return how many."""
+    def take_in(self, batch: Batch, rows: Iterable[int], iteration: int) -> None:
+        """Move `rows` of `batch` in, as paused since `iteration`."""
         self.changes += 1
         # Admission stays closed until a row leaves the running batch: one does now. The rows that
         # leave carry the flag along, and may be SGLang's running batch later.
         batch.batch_is_full = False
         out = split_off(batch, rows)
         for req in out.reqs:
-            self._since[req.rid] = iteration
+            self._since[id(req)] = iteration
         self._unsettled.extend(out.reqs)
         self._ending.extend(req for req in out.reqs if req.to_finish is not None)
-        self._batch = merge(self._batch, out)
-        return len(out.reqs)
+        for segment in _pieces(out):
+            last = self._segments[-1] if self._segments else None
+            if last is not None and len(last.reqs) + len(segment.reqs) <= SEGMENT:
+                last.merge_batch(segment)
+                segment = last
+            else:
+                self._segments.append(segment)
+            self._home.update((id(req), segment) for req in segment.reqs)
 
-    def give_back(self, rows: Sequence[int]) -> Batch:
-        """Remove `rows` and return them as a batch, ready to be merged into a running one."""
-        assert self._batch is not None, "nothing is paused"
+    def give_back(self, reqs: Iterable[Req]) -> Batch:
+        """Remove `reqs`, at least one, and return them as one batch, to be merged or to run."""
         self.changes += 1
-        out = self._batch if len(rows) == len(self._batch.reqs) else split_off(self._batch, rows)
-        if out is self._batch:
-            self._batch = None
-        for req in out.reqs:
-            del self._since[req.rid]
-        self._drop_if_empty()
+        leaving = {id(req): req for req in reqs}
+        out: Batch | None = None
+        for segment in self._homes(leaving.values()):
+            rows = [row for row, req in enumerate(segment.reqs) if id(req) in leaving]
+            if len(rows) == len(segment.reqs):
+                self._segments = [other for other in self._segments if other is not segment]
+                out = merge(out, segment)
+            else:
+                out = merge(out, split_off(segment, rows))
+        assert out is not None, "nobody to give back"
+        self._forget(leaving.values())
         return out
 
     def settled(self, iteration: int) -> list[Req]:
@@ -100,12 +114,20 @@ class PausedBatch:
         In the overlap loop the result of a request's last round arrives one iteration after it was
         paused; until then its KV cache must not be given away.
         """
-        return [req for req in self.reqs if self._since[req.rid] < iteration]
+        return [req for req in self.reqs if self._since[id(req)] < iteration]
 
-    def row(self, req: Req) -> int:
-        """Return the row of a paused request."""
-        return next(row for row, other in enumerate(self.reqs) if other is req)
+    def _homes(self, reqs: Iterable[Req]) -> Iterator[Batch]:
+        """Give the segments of `reqs`, each once."""
+        return iter({id(home): home for req in reqs for home in [self._home[id(req)]]}.values())
 
-    def _drop_if_empty(self) -> None:
-        if self._batch is not None and self._batch.is_empty():
-            self._batch = None
+    def _forget(self, reqs: Iterable[Req]) -> None:
+        for req in reqs:
+            del self._home[id(req)], self._since[id(req)]
+        self._segments = [segment for segment in self._segments if not segment.is_empty()]
+
+
+def _pieces(batch: Batch) -> Iterator[Batch]:
+    """Cut `batch` into segments."""
+    while len(batch.reqs) > SEGMENT:
+        yield split_off(batch, range(SEGMENT))
+    yield batch

@@ -30,7 +30,7 @@ from laps_sglang.compat import (
 )
 from laps_sglang.hooks import Hooks
 from laps_sglang.link import ServiceLink
-from laps_sglang.modes import refuse_unsupported, refuse_unsupported_model
+from laps_sglang.modes import refuse_unsupported, refuse_unsupported_model, untested
 from laps_sglang.planner import EmbeddedPlanner, RemotePlanner
 from laps_sglang.settings import Settings, SettingsError, add_flags, read_settings
 from laps_sglang.worker import Worker
@@ -87,6 +87,8 @@ def install(settings: Settings, engine: Engine) -> Hooks:
         if unhooked := unapplied(target for target, _, _ in hooks.table()):
             raise UnsupportedEngineError(f"SGLang did not apply the hooks on {', '.join(unhooked)}")
         refuse_unsupported(resolved_settings(), settings.max_running)
+        for warning in untested(resolved_settings()):
+            logger.warning("laps: %s", warning)
 
     def attach(scheduler: Any) -> Worker:
         refuse_unsupported_model(scheduler)

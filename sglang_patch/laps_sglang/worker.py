@@ -142,8 +142,9 @@ class Worker:
             self.ledger.admitted(out.batch_to_run.reqs)
         elif self.paused and out.running_batch.is_empty():
             # SGLang decodes, and knows that it is not idle, only if a batch of its own holds a row.
-            # `decode` sorts out which.
-            out.running_batch = self.paused.give_back(range(len(self.paused)))
+            best = self._best(self.paused.ending(), self.ledger.resident)
+            back = [req for req in best if req in self.paused]
+            out.running_batch = self.paused.give_back(back or self.paused.reqs)
             self.counters["resumes"] += len(out.running_batch.reqs)
         return out
 
@@ -186,11 +187,10 @@ class Worker:
         urgent = self._urgent(req for _, req in rows) + self.paused.ending()
         if self.scheduler.chunked_req is not None:
             leaving.add(handle_of(self.scheduler.chunked_req))
-        chosen = {id(req) for req in self._best(urgent, self.ledger.resident, leaving)}
+        best = self._best(urgent, self.ledger.resident, leaving)
+        chosen = {id(req) for req in best}
         pause = [row for row, req in rows if id(req) not in chosen]
-        resume: list[int] = []
-        if len(chosen) > len(rows) - len(pause):
-            resume = [row for row, req in enumerate(self.paused.reqs) if id(req) in chosen]
+        resume = [req for req in best if req in self.paused]
         # Resumed rows are appended first, so that the batch is at no time empty.
         if resume:
             batch.merge_batch(self.paused.give_back(resume))
@@ -211,14 +211,14 @@ class Worker:
             victims = self._victims()
             if not victims:
                 self.counters["resumes"] += len(self.paused)
-                batch.merge_batch(self.paused.give_back(range(len(self.paused))))
+                batch.merge_batch(self.paused.give_back(self.paused.reqs))
                 return
             self.memory.demote(victims[0], batch)
 
     def resume_all(self) -> None:
         """Put every paused request back into SGLang's running batch."""
         if self.paused:
-            back = self.paused.give_back(range(len(self.paused)))
+            back = self.paused.give_back(self.paused.reqs)
             self.scheduler.running_batch = merge(self.scheduler.running_batch, back)
 
     # --- reports ---------------------------------------------------------------------------------
@@ -280,6 +280,7 @@ def _without_taken(queue: list[Req], offered: list[Req], left: list[Req]) -> lis
     """
     if left == offered:
         return queue
-    taken = set(offered).difference(left)
-    joined = [req for req in left if req not in set(offered)]
+    known = set(offered)
+    taken = known.difference(left)
+    joined = [req for req in left if req not in known]
     return [req for req in queue if req not in taken] + joined

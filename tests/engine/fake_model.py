@@ -72,7 +72,7 @@ class FakeModel:
             return self._verify(batch, lengths, slots, on_publish)
         self._kv[batch.out_cache_loc] = batch.input_ids.long()
         tokens = [next_token(self._prefix(s, n)) for s, n in zip(slots, lengths, strict=True)]
-        return _result(next_token_ids=torch.tensor(tokens, dtype=torch.int64))
+        return _result(next_token_ids=_sample(tokens, batch.sampling_info))
 
     def _prefix(self, slot: int, length: int) -> list[int]:
         table = self._scheduler.req_to_token_pool.req_to_token
@@ -134,6 +134,27 @@ class FakeModel:
             speculative_num_draft_tokens=STRIDE,
             next_draft_input=_draft_input(torch.tensor(last, dtype=torch.int64), new_lengths),
         )
+
+
+def _sample(tokens: Sequence[int], info: Any) -> torch.Tensor:
+    """Return `tokens`, or what SGLang's penalties make of them where a request has any.
+
+    Penalised rows choose among few tokens, so that a token counted once too often or too rarely
+    changes the text.
+    """
+    chosen = torch.tensor(tokens, dtype=torch.int64)
+    if info.acc_additive_penalties is None and not (
+        info.penalizer_orchestrator and info.penalizer_orchestrator.is_required
+    ):
+        return chosen
+    rows = torch.arange(len(tokens))
+    logits = torch.zeros(len(tokens), VOCABULARY)
+    for rank in range(5):
+        logits[rows, (chosen + 7 * rank) % 11] = 2.0 - 0.05 * rank
+    before = logits.clone()
+    info.apply_logits_bias(logits)
+    penalised = (logits != before).any(dim=1)
+    return torch.where(penalised, logits.argmax(dim=1), chosen)
 
 
 def _result(**fields: Any) -> Any:

@@ -40,6 +40,8 @@ def _apply_hooks() -> Hooks:
     return hooks
 
 
+PROBE: list[Callable[..., Any]] = [lambda _, __, function, *args, **kw: function(*args, **kw)]
+"""How hooks are called: the last one (bench/step measures through it)."""
 REMOVED: set[str] = set()
 """Targets whose hooks are out of action: the mutants of test_mutations.py."""
 
@@ -47,7 +49,7 @@ REMOVED: set[str] = set()
 def _switchable(target: str, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def hook(*args: Any, **kw: Any) -> Any:
         if target not in REMOVED:
-            return function(*args, **kw)
+            return PROBE[-1](target, kind, function, *args, **kw)
         return args[0](*args[1:], **kw) if kind == "around" else None
 
     return hook
@@ -80,6 +82,19 @@ class _Tokenizer:
         raise zmq.ZMQError
 
 
+class _FakeTokenizer:
+    """Writes token 7 as "<7>"."""
+
+    additional_stop_token_ids = None
+    eos_token_id = None
+
+    def encode(self, text: str, **kw: Any) -> list[int]:
+        return [0] * len(text)
+
+    def decode(self, tokens: Sequence[int], **kw: Any) -> str:
+        return "".join(f"<{token}>" for token in tokens)
+
+
 class RealLoop:
     """One scheduler of SGLang, patched, over a fake model."""
 
@@ -88,7 +103,8 @@ class RealLoop:
         fields: dict[str, Any] = {
             "attention_backend": "torch_native",
             "device": "cpu",
-            "page_size": 1,
+            "page_size": setup.page,
+            "disable_radix_cache": not setup.radix_cache,
             "disable_overlap_schedule": not setup.overlap,
             "pp_max_micro_batch_size": setup.slots,
             "max_running_requests": setup.slots,
@@ -149,9 +165,9 @@ class RealLoop:
     def submit(self, rid: str, prompt: Sequence[int], tokens: int, **sampling: Any) -> Any:
         """Queue a request for `tokens` greedy tokens after `prompt`, and return SGLang's Req."""
         params = SamplingParams(max_new_tokens=tokens, temperature=0, **sampling)
-        params.normalize(None)
+        params.normalize(_FakeTokenizer())
         req = Req(rid, "", array("q", prompt), params, eos_token_ids=set(), vocab_size=VOCABULARY)
-        req.tokenizer = types.SimpleNamespace(additional_stop_token_ids=None, eos_token_id=None)
+        req.tokenizer = _FakeTokenizer()
         self.scheduler._add_request_to_queue(req)
         return req
 

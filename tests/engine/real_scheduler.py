@@ -15,6 +15,7 @@ import sglang.srt.managers.overlap_utils as overlap_utils
 import sglang.srt.mem_cache.allocation as allocation
 import torch
 import zmq
+from laps_testbed import paging  # type: ignore[import-not-found]
 from sglang.srt.managers.schedule_policy import SchedulePolicy
 from sglang.srt.managers.scheduler import Scheduler
 from sglang.srt.managers.scheduler_components.batch_result_processor import (
@@ -27,10 +28,13 @@ from sglang.srt.managers.scheduler_components.logprob_result_processor import (
 from sglang.srt.managers.scheduler_components.new_token_ratio_tracker import NewTokenRatioTracker
 from sglang.srt.managers.scheduler_components.pool_stats_observer import SchedulerPoolStatsObserver
 from sglang.srt.managers.scheduler_components.request_receiver import SchedulerRequestReceiver
-from sglang.srt.mem_cache.allocator import TokenToKVPoolAllocator
+from sglang.srt.mem_cache.allocator import (
+    PagedTokenToKVPoolAllocator,
+    TokenToKVPoolAllocator,
+    paged,
+)
 from sglang.srt.mem_cache.cache_init_params import CacheInitParams
 from sglang.srt.mem_cache.memory_pool import ReqToTokenPool
-from sglang.srt.mem_cache.radix_cache import RadixCache
 from sglang.srt.speculative.spec_info import SpeculativeAlgorithm
 
 from engine.fake_model import VOCABULARY, FakeModel
@@ -51,6 +55,9 @@ class Setup:
     max_running: int | None = None
     seed: int = 0
     chunk: int = 64
+    page: int = 1
+    radix_cache: bool = True
+    context: int = 512
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,9 @@ def _replace_gpu_parts() -> None:
     )
     overlap_utils._DEBUG_ASSERT = True
     overlap_utils._assert_nonneg_and_invalidate = _consume
+    allocation.get_last_loc_triton = allocation.get_last_loc_torch
+    paged.alloc_extend_kernel = paging.Launcher(paging.alloc_extend)
+    paged.alloc_decode_kernel = paging.Launcher(paging.alloc_decode)
     torch.Tensor.record_stream = lambda self, stream: None  # type: ignore[method-assign, assignment]
     torch.get_device_module = lambda device=None: (  # type: ignore[assignment]
         FakeDevice if "cpu" in str(device) else _real_device_module(device)
@@ -118,23 +128,22 @@ class _NoSocket:
 
 def build_scheduler(setup: Setup, server_args: Any, socket: Any, group: Ranks) -> Any:
     """Return a scheduler whose requests come from `socket`; `server_args` are SGLang's settings."""
-    page_size = 1
+    page_size = setup.page
     s: Any = object.__new__(Scheduler)
     s.setup = setup
     s.server_args = server_args
     s.spec_algorithm = SpeculativeAlgorithm.from_string("EAGLE" if setup.speculative else None)
-    s.req_to_token_pool = ReqToTokenPool(setup.slots, 512, "cpu", False)
-    s.token_to_kv_pool_allocator = TokenToKVPoolAllocator(
-        setup.kv_tokens, torch.bfloat16, "cpu", None, False
+    s.req_to_token_pool = ReqToTokenPool(setup.slots, setup.context, "cpu", False)
+    pool = (setup.kv_tokens, torch.bfloat16, "cpu", None, False)
+    s.token_to_kv_pool_allocator = (
+        TokenToKVPoolAllocator(*pool)
+        if page_size == 1
+        else PagedTokenToKVPoolAllocator(pool[0], page_size, *pool[1:])
     )
-    s.tree_cache = RadixCache(
-        CacheInitParams(
-            disable=False,
-            req_to_token_pool=s.req_to_token_pool,
-            token_to_kv_pool_allocator=s.token_to_kv_pool_allocator,
-            page_size=page_size,
-            is_eagle=setup.speculative,
-        )
+    s.tree_cache = _build_cache(
+        setup,
+        req_to_token_pool=s.req_to_token_pool,
+        token_to_kv_pool_allocator=s.token_to_kv_pool_allocator,
     )
     s.future_map = overlap_utils.FutureMap(
         "cpu", s.spec_algorithm, s.req_to_token_pool, needs_cpu_seq_lens=True
@@ -146,7 +155,7 @@ def build_scheduler(setup: Setup, server_args: Any, socket: Any, group: Ranks) -
         think_end_ids=None,
         think_start_ids=None,
         self_opened_think_start_ids=None,
-        context_len=512,
+        context_len=setup.context,
     )
     s.model_worker = s.tp_worker = FakeModel(s, setup.kv_tokens, setup.speculative, setup.seed)
     s.draft_worker = s.model_worker if setup.speculative else None
@@ -208,7 +217,7 @@ def build_scheduler(setup: Setup, server_args: Any, socket: Any, group: Ranks) -
     )
     s.new_token_ratio_tracker = (
         NewTokenRatioTracker.from_config()
-        if NEWEST
+        if hasattr(NewTokenRatioTracker, "from_config")
         else NewTokenRatioTracker.from_server_args(server_args)
     )
     s.policy = SchedulePolicy("fcfs", s.tree_cache, False, False, False)
@@ -229,6 +238,26 @@ def build_scheduler(setup: Setup, server_args: Any, socket: Any, group: Ranks) -
         get_last_batch=lambda: s.last_batch,
     )
     return s
+
+
+def _build_cache(setup: Setup, **pools: Any) -> Any:
+    """Return the cache of this version of SGLang, as `mem_cache/registry.py` chooses it."""
+    params = CacheInitParams(
+        disable=not setup.radix_cache,
+        page_size=setup.page,
+        is_eagle=setup.speculative,
+        **pools,
+    )
+    if NEWEST:
+        from sglang.srt.mem_cache.unified_cache.components import ComponentType
+        from sglang.srt.mem_cache.unified_radix_cache import UnifiedRadixCache
+
+        params.tree_components = (ComponentType.FULL,)
+        return UnifiedRadixCache(params)
+    from sglang.srt.mem_cache.chunk_cache import ChunkCache
+    from sglang.srt.mem_cache.radix_cache import RadixCache
+
+    return RadixCache(params) if setup.radix_cache else ChunkCache(params)
 
 
 def _accepting(cls: type, **fields: Any) -> Any:

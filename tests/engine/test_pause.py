@@ -27,6 +27,9 @@ LOADS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "aborts": ({}, {"aborts": 4}),
     "penalties": ({}, {"penalties": True}),
     "chunked prefill": ({"chunk": 16}, {"longest_prompt": 120}),
+    "no radix cache": ({"radix_cache": False}, {}),
+    "pages": ({"page": 16}, {"aborts": 2}),
+    "stops": ({}, {"stops": True, "tokens": (20, 60)}),
     "tight memory": ({"kv_tokens": 420, "slots": 14}, {"aborts": 2}),
 }
 
@@ -36,14 +39,14 @@ LOADS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_random_pauses_change_no_text(speculative: bool, overlap: bool, load: str) -> None:
     setup, shape = LOADS[load]
     total: Counter[str] = Counter()
-    for seed in range(8):
+    for seed in range(5):
         total += run_random_load(
             Setup(speculative=speculative, overlap=overlap, seed=seed, **setup),
             Load(seed=seed, **shape),
         )
-    # At least 2,000 in all: five loads in four modes.
-    assert total["pauses"] >= 100
-    assert total["resumes"] >= 100
+    # At least 2,000 in all: eight loads in four modes.
+    assert total["pauses"] >= 65
+    assert total["resumes"] >= 65
     if shape.get("aborts"):
         assert total["aborted_paused"] > 0
 

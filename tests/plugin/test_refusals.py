@@ -36,6 +36,8 @@ def test_the_default_modes_are_supported() -> None:
         ("schedule_policy", "lpm"),
         ("enable_lora", True),
         ("enable_streaming_session", True),
+        ("enable_session_radix_cache", True),
+        ("enable_prefill_delayer", True),
         ("enable_pdmux", True),
         ("enable_hisparse", True),
         ("dllm_algorithm", "x"),
