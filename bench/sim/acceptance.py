@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from sim.traces import Traces, load_traces
 from sim.workload import Floats, Ints, Rounds
 
 Rng = np.random.Generator
+ROOT = Path(__file__).parents[2]
 BLOCK = 8192
 """Requests drawn together: bounds the memory."""
 
@@ -133,10 +135,11 @@ class Replay:
     """
 
     path: str
+    """Absolute, or from the root of the repository."""
     traces: Traces = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "traces", load_traces(self.path))
+        object.__setattr__(self, "traces", load_traces(ROOT / self.path))
 
     @property
     def drafts(self) -> int:

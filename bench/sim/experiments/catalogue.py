@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from laps.policies.registry import POLICIES
-from sim.acceptance import Autocorrelated, Drifting, Independent, Rates, Switching
+from sim.acceptance import Autocorrelated, Drifting, Independent, Rates, Replay, Switching
 from sim.arrivals import Batch, Gamma, Poisson, Recorded
 from sim.case import Case
 from sim.cells import Cell
@@ -69,6 +69,10 @@ ONE_RUNNING = Physics(max_running=1)
 
 def closed(count: int) -> Case:
     return replace(BASE, arrivals=Batch(), requests=count, measured=(0.0, 1.0))
+
+
+def recorded(drafts: str) -> Case:
+    return replace(BASE, acceptance=Replay(f"bench/results/gpu/acceptance-{drafts}.npz"))
 
 
 EXPERIMENTS = {
@@ -145,6 +149,8 @@ EXPERIMENTS = {
                 "autocorrelated": replace(BASE, acceptance=Autocorrelated()),
                 "drifting": replace(BASE, acceptance=Drifting()),
                 "switching": replace(BASE, acceptance=Switching()),
+                "recorded, chain": recorded("chain"),
+                "recorded, tree": recorded("tree"),
             },
         ),
         Experiment(
