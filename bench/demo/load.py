@@ -11,7 +11,7 @@ from pathlib import Path
 
 from openai import AsyncOpenAI
 
-SPACING_S = 0.005
+SPACING_S = 0.05
 """Between two requests, so that they arrive in the order of the file, whatever the policy."""
 
 

@@ -17,7 +17,7 @@ from laps.client import Queue, RequestStatus
 
 @dataclass(frozen=True)
 class Run:
-    """One run over the load: what the client measured, and what the service saw."""
+    """One policy's run over the load: what the client measured, and what the service saw."""
 
     answers: Sequence[Answer]
     statuses: Sequence[RequestStatus]
@@ -26,7 +26,7 @@ class Run:
     wall_s: float
 
     def figures(self) -> dict[str, float]:
-        """Return latencies in seconds (end to end, at the client) and counts."""
+        """Return latencies in seconds (end to end, at the client) and preemptions."""
         latencies = [answer.latency_s for answer in self.answers]
         return {
             "mean_s": float(np.mean(latencies)),
@@ -53,46 +53,37 @@ class Run:
         ]
 
 
-def fastest(runs: Sequence[Run]) -> Run:
-    """Return the run that other work on the machine disturbed least."""
-    return min(runs, key=lambda run: run.wall_s)
-
-
-def summary(policies: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
-    """Return the figures of each policy's fastest run, and whether all runs gave the same texts."""
-    runs = [run for turns in policies.values() for run in turns]
-    texts = [[answer.text for answer in run.answers] for run in runs]
-    accepted = [status.accept_length for run in runs for status in run.statuses if status.rounds]
+def summary(runs: Mapping[str, Run]) -> dict[str, Any]:
+    """Return the demo's figures by policy, and whether the policies gave the same texts."""
+    texts = [[answer.text for answer in run.answers] for run in runs.values()]
+    accepted = [s.accept_length for run in runs.values() for s in run.statuses if s.rounds]
     return {
-        "policies": {name: fastest(turns).figures() for name, turns in policies.items()},
+        "policies": {name: run.figures() for name, run in runs.items()},
         "outputs_identical": all(text == texts[0] for text in texts),
         "accept_length_min": min(accepted, default=0.0),
         "accept_length_max": max(accepted, default=0.0),
-        "runs": {
-            name: [{"wall_s": run.wall_s, "requests": run.requests()} for run in turns]
-            for name, turns in policies.items()
-        },
+        "requests": {name: run.requests() for name, run in runs.items()},
     }
 
 
-def latency_table(report: Mapping[str, Any]) -> Table:
-    """Return the comparison, with FCFS as the yardstick."""
+def latency_table(figures: Mapping[str, Any]) -> Table:
+    """Return the comparison, with the first policy as the yardstick."""
     table = Table(title="End-to-end latency of the same requests")
     table.add_column("policy")
     for heading in ("mean (s)", "P50 (s)", "P99 (s)", "mean, against FCFS", "preemptions"):
         table.add_column(heading, justify="right")
-    yardstick = report["policies"]["fcfs"]["mean_s"]
-    for name, row in report["policies"].items():
+    yardstick = figures["policies"]["fcfs"]["mean_s"]
+    for name, row in figures["policies"].items():
         table.add_row(
             name,
             *(f"{row[key]:.2f}" for key in ("mean_s", "p50_s", "p99_s")),
             f"{row['mean_s'] / yardstick - 1:+.0%}",
             str(row["preemptions"]),
         )
-    same = "identical" if report["outputs_identical"] else "DIFFERENT"
+    same = "identical" if figures["outputs_identical"] else "DIFFERENT"
     table.caption = (
         f"Outputs of the policies: {same}. Mean accept length of a request, bonus token included: "
-        f"{report['accept_length_min']:.2f} to {report['accept_length_max']:.2f}."
+        f"{figures['accept_length_min']:.2f} to {figures['accept_length_max']:.2f}."
     )
     return table
 
@@ -110,7 +101,7 @@ def queue_table(run: Run) -> Table:
     return table
 
 
-def write(report: Mapping[str, Any], path: Path) -> None:
-    """Write a summary as JSON."""
+def write(figures: Mapping[str, Any], path: Path) -> None:
+    """Write the figures as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    path.write_text(json.dumps(figures, indent=2) + "\n")
