@@ -66,6 +66,10 @@ bench-sim: setup ## simulate what is missing in bench/results, and write docs/re
 	PYTHONPATH=bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m sim run all $(SIM)
 	PYTHONPATH=bench $(ENV)/bin/python -m sim page $(SIM)
 
+.PHONY: bench-step
+bench-step: setup ## what the plugin adds to a step of SGLang, embedded and remote (10 minutes)
+	PYTHONPATH=tests/testbed/site:tests:bench OMP_NUM_THREADS=1 $(ENV)/bin/python -W ignore -m step
+
 .PHONY: bench-engine
 bench-engine: setup ## time and memory of the engine's decisions, to a million requests (minutes)
 	PYTHONPATH=bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m overhead

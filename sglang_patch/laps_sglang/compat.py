@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 SUPPORTED = ("0.5.17", "0.5.18", "0.5.22", "0.5.23")
 """Versions whose engine tests pass. CI runs the oldest and the newest; the others were run once.
 
-0.5.19 keeps other books of resident KV cache, and 0.5.20 and 0.5.21 find timed-out requests in$
-way: neither is one of the two kinds of engine below.
+0.5.19 counts resident KV cache in another way, 0.5.20 and 0.5.21 look for overdue requests
+elsewhere: neither is one of the two kinds of engine below.
 """
 
 SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"

@@ -170,24 +170,29 @@ class Ledger:
         """
         self._drafts = drafts
         self._round_s = round_s
+        live = self.live  # this loop runs for every row of every round
         for req, correct in zip(reqs, accepted, strict=True):
             handle = handle_of(req)
-            entry = self.live.get(handle) if handle is not None else None
-            if entry is None or handle is None or req.is_retracted:
+            if handle is None or handle not in live or req.is_retracted:
                 continue
+            entry = live[handle]
             entry.accepted_sq += correct * correct
             entry.proposed += drafts
             self._decoded.append(handle)
             self._committed.append(correct + 1)
-            self._depart_if_done(handle, req)
+            if req.finished():
+                self._depart(handle, req)
 
     def _depart_if_done(self, handle: Handle, req: Req) -> None:
         if req.finished():
-            from sglang.srt.managers.schedule_batch import FINISH_ABORT
+            self._depart(handle, req)
 
-            aborted = isinstance(req.finished_reason, FINISH_ABORT)
-            (self._aborted if aborted else self._finished).append(handle)
-            self._forget(handle)
+    def _depart(self, handle: Handle, req: Req) -> None:
+        from sglang.srt.managers.schedule_batch import FINISH_ABORT
+
+        aborted = isinstance(req.finished_reason, FINISH_ABORT)
+        (self._aborted if aborted else self._finished).append(handle)
+        self._forget(handle)
 
     def _forget(self, handle: Handle) -> None:
         self.changes += 1
