@@ -26,6 +26,7 @@ class Oracle:
     queues: ClassVar[tuple[str, ...]] = ("rounds left",)
     key_parts: ClassVar[tuple[str, ...]] = ("rounds left", "arrival_s", "handle")
     rule: ClassVar[str] = "fewest rounds left first"
+    weighs_hints: ClassVar[bool] = False
     stability: ClassVar[StabilityTest] = StabilityTest()
     max_wait_s: ClassVar[float] = 0.0
     boost_rounds: ClassVar[int] = 0

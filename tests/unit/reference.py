@@ -2,18 +2,19 @@
 
 It shares no rule with the engine, only names: it keeps every round of every request
 and sorts all of them with a comparator. Requests must carry a hint longer than their output: it is
-then the prediction. The engine must be given `NoPrior`.
+then the prediction. The engine must be given `NoPrior` and `LearnsNoLengths`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cmp_to_key
-from math import sqrt
+from math import log, sqrt
 from statistics import fmean, variance
 
 from laps.engine.acceptance import AcceptanceTracker, Prior
 from laps.engine.classes import RequestClass
+from laps.engine.predictor import ConditionalMean
 from laps.engine.types import Handle, StepReport
 from laps.policies.registry import POLICIES
 
@@ -26,6 +27,13 @@ class NoPrior:
 
     def predict(self, request_class: RequestClass) -> Prior:
         return Prior(0.0, 0.0)
+
+
+class LearnsNoLengths(ConditionalMean):
+    """Has seen nothing finish."""
+
+    def observe(self, output_tokens: int, request_class: RequestClass, hint: int = 0) -> None:
+        """Learn nothing."""
 
 
 @dataclass
@@ -43,6 +51,8 @@ class Rules:
     max_wait_s: float = 0.0
     boost_rounds: int = 16
     prefill_tokens: int = 512
+    patience: float = 200.0
+    margin: float = 0.1
 
     def parameters(self) -> dict[str, float | int | str | bool]:
         """Return those parameters that the policy has, as a PolicySpec takes them."""
@@ -59,6 +69,7 @@ class Record:
     prompt: int
     priority: int
     since_s: float
+    came_after: int
     tokens: int = 0
     accept_lengths: list[int] = field(default_factory=list)
     perceived_at: int | None = None
@@ -72,6 +83,7 @@ class Reference:
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
         self.records: dict[Handle, Record] = {}
+        self.departed = 0
 
     def observe(self, report: StepReport) -> None:
         """Take in a report that makes sense."""
@@ -84,6 +96,7 @@ class Reference:
                 arrival.prompt_tokens,
                 arrival.hints.priority,
                 now,
+                self.departed,
             )
         for handle in report.prefilled:
             self.records[handle].tokens += 1
@@ -97,7 +110,7 @@ class Reference:
             if self.records[handle].runs:
                 self._stop(self.records[handle], now)
         for handle in (*report.finished, *report.aborted):
-            self.records.pop(handle, None)
+            self.departed += self.records.pop(handle, None) is not None
         if self.rules.max_wait_s and self.rules.policy in ("laps-sd", "mlfq"):
             for record in self.records.values():
                 waited = now - record.since_s
@@ -161,16 +174,26 @@ class Reference:
     def _rounds(self, record: Record) -> float:
         if record.perceived_at is None:
             return self._whole_quanta(record)
+        return self._rounds_left(record)
+
+    def _rounds_left(self, record: Record) -> float:
         weight = accepted = 0.0
         for accept_length in record.accept_lengths:
             weight = weight * 63 / 64 + 1
             accepted = accepted * 63 / 64 + accept_length - 1
-        return (record.hint - record.tokens) / (1 + accepted / weight)
+        per_round = 1 + accepted / weight if weight else 1.0
+        return (record.hint - record.tokens) / per_round
+
+    def _ahead_of_its_age(self, record: Record) -> float:
+        share = 1.0 - self.rules.margin if record.runs else 1.0
+        return log(self._rounds_left(record) * share) + record.came_after / self.rules.patience
 
     def _place(self, record: Record) -> tuple[float, ...]:
         match self.rules.policy:
             case "laps-sd":
                 return (self._level(record), self._rounds(record))
+            case "laps-sd+":
+                return (self._ahead_of_its_age(record),)
             case "las":
                 return (self._whole_quanta(record),)
             case "mlfq":

@@ -21,7 +21,7 @@ from laps.engine.engine import Engine
 from laps.engine.types import Capacity, Handle, Phase, PolicySpec
 from laps.policies.registry import POLICIES
 from unit.fake_worker import FakeWorker
-from unit.reference import NoPrior, Reference, Rules
+from unit.reference import LearnsNoLengths, NoPrior, Reference, Rules
 
 RULES = st.builds(
     Rules,
@@ -34,6 +34,8 @@ RULES = st.builds(
     max_wait_s=st.sampled_from([0.0, 0.1, 0.5]),
     boost_rounds=st.integers(1, 4),
     prefill_tokens=st.integers(3, 40),
+    patience=st.sampled_from([0.7, 3.0, 200.0]),
+    margin=st.sampled_from([0.0, 0.1, 0.5]),
 )
 CAPACITIES = st.builds(
     lambda running, spare: Capacity(running, running + spare), st.integers(1, 4), st.integers(0, 6)
@@ -51,7 +53,7 @@ class WorkerAndEngine(RuleBasedStateMachine):
         self.spec = PolicySpec(rules.policy, rules.parameters())
         # The plan may name every request, so that its whole order can be compared.
         roomy = replace(self.worker.snapshot(), capacity=Capacity(500, 500))
-        self.engine = Engine(roomy, self.spec, acceptance=NoPrior())
+        self.engine = Engine(roomy, self.spec, LearnsNoLengths(), NoPrior())
 
     @rule(
         length=st.integers(1, 60),
@@ -206,6 +208,7 @@ def test_fcfs_preempts_after_a_demotion_only_for_an_older_request() -> None:
         PolicySpec("fcfs"),
         PolicySpec("laps-sd", {"order": "one-scale", "max_wait_s": 0.0, "quantum": 3}),
         PolicySpec("laps-sd", {"order": "strict", "max_wait_s": 0.0, "quantum": 3}),
+        PolicySpec("laps-sd+", {"patience": 1e9}),
         PolicySpec("las", {"quantum": 3}),
         PolicySpec("mlfq", {"max_wait_s": 0.0}),
         PolicySpec("priority"),
@@ -223,9 +226,9 @@ def test_fcfs_preempts_after_a_demotion_only_for_an_older_request() -> None:
 def test_an_engine_built_from_a_snapshot_plans_like_one_that_lived_through_it(
     spec: PolicySpec, load: list[tuple[int, int]], capacity: Capacity, rounds: int
 ) -> None:
-    """What a snapshot cannot carry is kept out: starvation, what was learnt, uneven acceptance."""
+    """What a snapshot cannot carry is kept out: starvation, age, what was learnt, uneven rounds."""
     worker = FakeWorker(capacity)
-    lived = Engine(worker.snapshot(), spec, acceptance=NoPrior())
+    lived = Engine(worker.snapshot(), spec, LearnsNoLengths(), NoPrior())
     for index in range(rounds):
         if index < len(load):
             length, accept_length = load[index]
@@ -233,7 +236,7 @@ def test_an_engine_built_from_a_snapshot_plans_like_one_that_lived_through_it(
                 length, [accept_length], hint=length + 10, prompt=40 * length, priority=length % 3
             )
         lived.observe(worker.run(lived.plan()))
-    restored = Engine(worker.snapshot(), spec, acceptance=NoPrior())
+    restored = Engine(worker.snapshot(), spec, LearnsNoLengths(), NoPrior())
     assert restored.plan().order == lived.plan().order
     for _ in range(20):
         report = worker.run(lived.plan())

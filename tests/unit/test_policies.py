@@ -21,9 +21,11 @@ from laps.engine.types import (
     PolicySpec,
     Progress,
     Snapshot,
+    StepReport,
 )
 from laps.policies.base import OneQueue, PolicyError
 from laps.policies.registry import POLICIES, build_policy
+from unit.examples import EMPTY, arrival
 from unit.fake_worker import FakeWorker
 
 Parameters = dict[str, float | int | str | bool]
@@ -141,6 +143,8 @@ def test_a_perceived_request_stays_in_its_level() -> None:
         # All but 1 have begun.
         ("sjf", {}, [5, 6, 7, 8, 4, 3, 2, 1]),
         ("srtf", {}, [3, 5, 2, 4, 7, 6, 8, 1]),
+        # All get 3 tokens a round, but 1, of which nothing is known: rounds in the order of tokens.
+        ("laps-sd+", {}, [3, 5, 2, 4, 7, 6, 8, 1]),
         # Whole quanta of 4 rounds: 0, 0, 4, 4, 8, 8, 40, 40.
         ("las", {"quantum": 4}, [2, 1, 4, 3, 5, 6, 7, 8]),
         # Quanta 2, 4, 8 and no end: demoted at 2, 6 and 14 rounds. 10 prompt tokens take a round.
@@ -183,6 +187,62 @@ def test_srtf_preempts_for_a_shorter_rest_and_sjf_does_not() -> None:
             engine.observe(worker.run(engine.plan()))
         preemptions[name] = engine.stats().preemptions
     assert preemptions == {"sjf": 0, "srtf": 1}
+
+
+def test_laps_sd_plus_counts_rounds_from_the_first_one_on() -> None:
+    engine = Engine(EMPTY, PolicySpec("laps-sd+"))
+    hints = {1: 60, 2: 90}
+    new = tuple(arrival(h, hints=Hints(predicted_tokens=hint)) for h, hint in hints.items())
+    engine.observe(StepReport(1, 101.0, arrived=new, prefilled=(1, 2)))
+    assert engine.plan().order == (1, 2)
+    engine.observe(StepReport(2, 101.0, decoded=(1, 2), committed=(1, 4)))
+    # 58 tokens at 1 a round, 85 at 4 a round (at most 63 by their limit of 64).
+    assert engine.plan().order == (2, 1)
+
+
+@pytest.mark.parametrize(("rounds", "first"), [(81, 1), (79, 2)])
+def test_a_newcomer_must_be_shorter_by_the_margin_than_what_runs(rounds: int, first: int) -> None:
+    engine = Engine(EMPTY, PolicySpec("laps-sd+", {"margin": 0.2}))
+    runs = arrival(1, hints=Hints(predicted_tokens=102), max_new_tokens=500)
+    engine.observe(StepReport(1, 101.0, arrived=(runs,), prefilled=(1,)))
+    engine.observe(StepReport(2, 101.0, decoded=(1,), committed=(1,)))  # 100 rounds left
+    new = arrival(2, hints=Hints(predicted_tokens=rounds), max_new_tokens=500)
+    engine.observe(StepReport(3, 101.0, arrived=(new,)))
+    assert engine.plan().order[0] == first
+    # Paused, it has no such advantage any more.
+    engine.observe(StepReport(4, 101.0, requeued=(1,)))
+    assert engine.plan().order[0] == 2
+
+
+@pytest.mark.parametrize(("left", "first"), [(0, 3), (6, 3), (7, 1), (20, 1)])
+def test_age_goes_by_the_requests_that_left(left: int, first: int) -> None:
+    # Twice as long counts like ln 2 times 10 requests that left, 6.9.
+    engine = Engine(EMPTY, PolicySpec("laps-sd+", {"patience": 10.0}))
+    old = arrival(1, hints=Hints(predicted_tokens=40))
+    engine.observe(StepReport(1, 101.0, arrived=(old,)))
+    for handle in range(100, 100 + left):
+        engine.observe(StepReport(2, 101.0, arrived=(arrival(handle),), aborted=(handle,)))
+    new = arrival(3, hints=Hints(predicted_tokens=20))
+    engine.observe(StepReport(3, 101.0, arrived=(new,)))
+    assert engine.plan().order[0] == first
+
+
+@pytest.mark.parametrize(("patience", "served"), [(3.0, True), (1e9, False)])
+def test_nobody_who_comes_after_enough_have_left_goes_before(patience: float, served: bool) -> None:
+    worker = FakeWorker(Capacity(max_running=1, max_resident=8))
+    engine = Engine(worker.snapshot(), PolicySpec("laps-sd+", {"patience": patience}))
+    victim = worker.submit(length=300, hint=300)
+    engine.observe(worker.run(engine.plan()))
+    for _ in range(100):
+        worker.submit(length=3, hint=3)
+        engine.observe(worker.run(engine.plan()))
+        # 300 rounds against 0.9, of a running request with one left: 3 ln 333 = 17.4.
+        if engine.stats().finished >= 18:
+            break
+    newcomer = worker.submit(length=3, hint=3)
+    engine.observe(worker.flush())
+    order = [status.rid for status in engine.statuses()]
+    assert (order.index(f"r{victim}") < order.index(f"r{newcomer}")) is served
 
 
 def test_las_lets_requests_take_turns_by_whole_quanta() -> None:
@@ -278,11 +338,13 @@ def test_selection_without_a_plan_is_by_arrival() -> None:
     [
         (
             PolicySpec("lottery"),
-            "no policy 'lottery'; there are: fcfs, laps-sd, las, mlfq, priority, sjf, srtf",
+            r"no policy 'lottery'; there are: fcfs, laps-sd, laps-sd\+, las, mlfq, priority, sjf, ",
         ),
         (PolicySpec("fcfs", {"quantum": 1}), "no parameter quantum; it has none"),
         (PolicySpec("srtf", {"quantum": 1}), "no parameter quantum; it has none"),
         (PolicySpec("las", {"quantum": 0}), "quantum = 0: .*greater than or equal to 1"),
+        (PolicySpec("laps-sd+", {"patience": 0.0}), r"patience = 0.0: .*greater than 0"),
+        (PolicySpec("laps-sd+", {"margin": 1.0}), r"margin = 1.0: .*less than 1"),
         (PolicySpec("mlfq", {"levels": 33}), "levels = 33: .*less than or equal to 32"),
         (PolicySpec("laps-sd", {"quanta": 1}), r"no parameter quanta; it has: order, quantum, .*"),
         (PolicySpec("laps-sd", {"order": "lax"}), "order = 'lax': .*'one-scale' or 'strict'"),

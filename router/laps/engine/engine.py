@@ -229,6 +229,7 @@ class Engine:
             arrival = replace(arrival, arrival_s=self._now_s)
         request = Request(arrival)
         request.acceptance.expect(self._acceptance.predict(request.request_class))
+        request.came_after = self._table.count(Phase.FINISHED) + self._table.count(Phase.ABORTED)
         fresh = arrival.phase is Phase.WAITING and not request.rounds
         request.since_s = min(arrival.arrival_s, self._now_s) if fresh else self._now_s
         if request.rounds:
@@ -311,9 +312,10 @@ class Engine:
         if request is None or not request.phase.resident:
             self.ignored += 1
             return
-        if request.phase is Phase.RUNNING:
-            self._ordering.stop(request, self._now_s)
+        running = request.phase is Phase.RUNNING
         self._table.move(request, Phase.WAITING)
+        if running:
+            self._ordering.stop(request, self._now_s)
 
     def _depart(self, handle: Handle, phase: Phase) -> None:
         request = self._table.get(handle)
@@ -324,7 +326,8 @@ class Engine:
         self._table.depart(request, phase, self._now_s)
         self._acceptance.observe(request.acceptance, request.request_class)
         if phase is Phase.FINISHED:
-            self._predictor.observe(request.output_tokens, request.request_class)
+            hint = request.hints.predicted_tokens
+            self._predictor.observe(request.output_tokens, request.request_class, hint)
 
     def _ranked(self) -> list[Request]:
         """Return the live requests, best first."""

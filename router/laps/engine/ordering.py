@@ -62,6 +62,7 @@ class Ordering:
         self._ranks_by_length = (
             policy.ranks_by_length if isinstance(policy, RanksByLength) else _never
         )
+        self._weighs_hints = policy.weighs_hints
         self._predictor = predictor
         self._plan_size = plan_size
         self._starving = 0
@@ -75,16 +76,16 @@ class Ordering:
     def enter(self, request: Request, since_s: float) -> None:
         """Take in a request that is new here, as one that rests since `since_s`."""
         self._predict(request)
-        request.rank_key = self._key(request)
         self.stop(request, since_s)
 
     def stop(self, request: Request, since_s: float) -> None:
-        """Take note that a request does not run any more; its key is that of its last round.
+        """Take note that a request, in its new phase by now, does not run any more.
 
         `since_s` never goes back from call to call. A starving request keeps its place.
         """
         handle = request.handle
         self.running.pop(handle, None)
+        request.rank_key = self._key(request)
         self._resting.add(request.rank_key)
         if not request.boost_left:
             request.since_s = since_s
@@ -175,6 +176,7 @@ class Ordering:
             request.max_new_tokens,
             request.hints.predicted_tokens,
             request.request_class,
+            self._weighs_hints,
         )
         request.prediction = self._predictor.version if learnt else _FOR_GOOD
 

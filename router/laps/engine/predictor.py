@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from laps.engine.classes import ByClass, RequestClass
-from laps.engine.survival import Survival, bucket, bucket_end
+from laps.engine.hinted import HintedLengths
+from laps.engine.survival import bucket, bucket_end
 
 
 class Prediction(NamedTuple):
@@ -26,16 +27,22 @@ class LengthPredictor(Protocol):
     def version(self) -> int:
         """Moves on whenever predictions change because of what was observed."""
 
-    def observe(self, output_tokens: int, request_class: RequestClass) -> None:
+    def observe(self, output_tokens: int, request_class: RequestClass, hint: int = 0) -> None:
         """Learn from a request that finished (not an aborted one) with `output_tokens`."""
 
     def predict(
-        self, output_tokens: int, max_new_tokens: int, hint: int, request_class: RequestClass
+        self,
+        output_tokens: int,
+        max_new_tokens: int,
+        hint: int,
+        request_class: RequestClass,
+        weigh: bool = False,
     ) -> Prediction:
         """Return the predicted total output length.
 
-        `output_tokens` is what the request has already, `hint` the client's own estimate (0: none).
-        The answer is above `output_tokens` and, as far as that allows, at most `max_new_tokens`.
+        `output_tokens` is what the request has already, `hint` the client's own estimate (0: none):
+        taken at its word, or weighed against what finished. The answer is above `output_tokens`
+        and, as far as that allows, at most `max_new_tokens`.
         """
 
 
@@ -51,6 +58,9 @@ class ConditionalMean:
 
     Those in 2 are the requests of the same class, and as if there were `BACK_OFF` more of them, the
     mean of all classes. Nothing of it is in a snapshot: it is handed on, or begun anew.
+
+    Where the hint is to be weighed, the posterior mean (`laps.engine.hinted`) goes before all these
+    once enough of the class, else of all, have finished with a hint.
     """
 
     BACK_OFF = 8
@@ -61,38 +71,53 @@ class ConditionalMean:
             raise ValueError(f"window must be at least 1 finished request, got {window}")
         self.version = 0
         """How often predictions have changed; see `LengthPredictor.version`."""
-        self._finished = ByClass(lambda: Survival(window))
+        self._finished = ByClass(lambda: HintedLengths(window))
 
-    def observe(self, output_tokens: int, request_class: RequestClass) -> None:
+    def observe(self, output_tokens: int, request_class: RequestClass, hint: int = 0) -> None:
         """Learn a finished length, in O(1) on average."""
         tokens = max(output_tokens, 0)
-        renewed = self._finished.all.add(tokens)
-        renewed |= self._finished.learn(request_class).add(tokens)
+        renewed = self._finished.all.add(tokens, hint)
+        renewed |= self._finished.learn(request_class).add(tokens, hint)
         self.version += renewed
 
     def predict(
-        self, output_tokens: int, max_new_tokens: int, hint: int, request_class: RequestClass
+        self,
+        output_tokens: int,
+        max_new_tokens: int,
+        hint: int,
+        request_class: RequestClass,
+        weigh: bool = False,
     ) -> Prediction:
-        """Answer in O(1); see `LengthPredictor.predict`."""
-        if hint > output_tokens:
-            expected, until, learnt = hint, hint, False
-        else:
-            expected = self._mean(bucket(output_tokens), request_class)
-            if expected <= output_tokens:
-                expected = 1 << output_tokens.bit_length() if output_tokens else max_new_tokens
-            until, learnt = bucket_end(output_tokens), True
+        """Answer in O(1) on average; see `LengthPredictor.predict`."""
+        index = bucket(output_tokens)
+        expected = self._weighed(index, hint, request_class) if weigh and hint > 0 else 0
+        until, learnt = bucket_end(output_tokens), True
+        if expected <= output_tokens:
+            if hint > output_tokens:
+                expected, until, learnt = hint, hint, False
+            else:
+                expected = self._mean(index, request_class)
+        if expected <= output_tokens:
+            expected = 1 << output_tokens.bit_length() if output_tokens else max_new_tokens
         if expected > max_new_tokens:
             expected = max_new_tokens
         if expected <= output_tokens:
             expected = output_tokens + 1
         return Prediction(expected, until if until < expected else expected, learnt)
 
+    def _weighed(self, index: int, hint: int, request_class: RequestClass) -> int:
+        """Return the posterior mean of the lengths from a bucket on, 0 if there is none yet."""
+        own = self._finished.get(request_class)
+        known = own if own is not None and own.weighs else self._finished.all
+        return known.mean(index, hint) if known.weighs else 0
+
     def _mean(self, index: int, request_class: RequestClass) -> int:
         """Return the mean of the lengths from a bucket on, 0 if there are none."""
-        mean = self._finished.all.means[index]
-        own = self._finished.get(request_class)
-        if own is None or not own.counts[index]:
+        mean = self._finished.all.lengths.means[index]
+        of_class = self._finished.get(request_class)
+        if of_class is None or not of_class.lengths.counts[index]:
             return mean
+        own = of_class.lengths
         if not mean:  # The means of all are renewed less often.
             return own.means[index]
         count = own.counts[index]

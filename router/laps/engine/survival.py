@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Callable
 from itertools import accumulate
 
 _UNIT = 16
 """Width of the narrowest buckets, in tokens."""
-_DIGITS = 3
-"""Binary digits that tell the bucket of a number of units: four buckets from each power of two to
-the next, from 8 units on. With these two a request is predicted anew 9 times, not at each of its 78
-rounds, and what is left of it is told as well (`bench/estimators`)."""
-_SIZE = 128
+_DIGITS = 4
+"""Binary digits that tell the bucket of a number of units: eight buckets from each power of two to
+the next, from 16 units on. With these two a request is predicted anew 11 times, not at each of its
+78 rounds, and what is left of it is told as well (`bench/estimators`)."""
+_SIZE = 256
 """Buckets: enough for 2^36 tokens. Longer outputs share the last one."""
 _STALE = 64
 """Means are made anew once one in so many of the lengths that they rest on is new."""
@@ -52,6 +54,9 @@ class Survival:
         self._counts = [0] * _SIZE
         self._sums = [0] * _SIZE
         self._unseen = 0
+        self._atoms: list[tuple[int, int, float, float]] = []
+        """Of each bucket that is not empty, the last one first: its index, how many lengths are in
+        it, their mean and the logarithm of that. As of when the means were made anew."""
 
     def add(self, tokens: int) -> bool:
         """Take in a finished output of `tokens`; the oldest one is forgotten when it is full.
@@ -73,6 +78,24 @@ class Survival:
         self._renew()
         return True
 
+    def weighted_means(self, log_weight: Callable[[float], float]) -> list[int]:
+        """Return `means` with lengths weighed, by a function of the logarithm of a length."""
+        logs = [log_weight(log_mean) for _, _, _, log_mean in self._atoms]
+        most = max(logs, default=0.0)
+        means = [0] * _SIZE
+        weight = total = 0.0
+        above = _SIZE
+        # From the last bucket down; one that is empty has the mean of those after it.
+        for (index, count, mean, _), log in zip(self._atoms, logs, strict=True):
+            if weight:
+                means[index + 1 : above] = [math.ceil(total / weight)] * (above - index - 1)
+            weight += count * math.exp(log - most)
+            total += count * math.exp(log - most) * mean
+            above = index + 1
+        if weight:
+            means[:above] = [math.ceil(total / weight)] * above
+        return means
+
     def _renew(self) -> None:
         counts = list(accumulate(reversed(self._counts)))
         sums = accumulate(reversed(self._sums))
@@ -82,3 +105,8 @@ class Survival:
         self.means = means[::-1]
         self.counts = counts[::-1]
         self._unseen = 0
+        self._atoms = [
+            (index, count, total / count, math.log(max(total / count, 1.0)))
+            for index, (count, total) in enumerate(zip(self._counts, self._sums, strict=True))
+            if count
+        ][::-1]

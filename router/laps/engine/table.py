@@ -17,6 +17,7 @@ class Request:
         "acceptance",
         "arrival_s",
         "boost_left",
+        "came_after",
         "handle",
         "hints",
         "left_s",
@@ -57,6 +58,8 @@ class Request:
         """Version of the predictor when that prediction was made; -1: of no version, it stays."""
         self.seen_in = 0
         """Number of the newest verify round that it was in, as the engine counts rounds."""
+        self.came_after = 0
+        """Requests that had left the worker when it came: its age, by their clock."""
         self.since_s = 0.0
         """While it does not run: since when."""
         self.boost_left = 0

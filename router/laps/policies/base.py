@@ -16,7 +16,7 @@ class Policy(Protocol):
     """An order over requests, from their state alone: no clock, no memory, no side effect.
 
     A policy is a frozen dataclass of its parameters. Requests go by `queue`, then by `key`. Both
-    must depend only on what changes while the request runs, and on its predicted length: the
+    must depend only on what changes as the request runs or stops, and on its predicted length: the
     engine computes them anew for running requests and keeps them for resting ones.
     """
 
@@ -35,6 +35,10 @@ class Policy(Protocol):
     @property
     def rule(self) -> str:
         """What puts a request before another, in a few words for operators."""
+
+    @property
+    def weighs_hints(self) -> bool:
+        """Whether a hint is weighed against what finished; else it is taken at its word."""
 
     @property
     def stability(self) -> StabilityTest:
@@ -70,6 +74,7 @@ class RanksByLength(Protocol):
 class OneQueue:
     """What policies share that have one queue, no bound on starvation, and perceive nothing."""
 
+    weighs_hints: ClassVar[bool] = False
     stability: ClassVar[StabilityTest] = StabilityTest()
     max_wait_s: ClassVar[float] = 0.0
     boost_rounds: ClassVar[int] = 0

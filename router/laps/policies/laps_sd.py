@@ -22,6 +22,7 @@ class LapsSd:
     name: ClassVar[str] = "laps-sd"
     key_parts: ClassVar[tuple[str, ...]] = ("rounds", "arrival_s", "handle")
     rule: ClassVar[str] = "fewest rounds got, or left if perceived, first"
+    weighs_hints: ClassVar[bool] = False
 
     order: Literal["one-scale", "strict"] = "one-scale"
     """`one-scale`: all requests in one order. `strict`: queues by attained service come first."""

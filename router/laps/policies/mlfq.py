@@ -25,6 +25,7 @@ class Mlfq:
     name: ClassVar[str] = "mlfq"
     key_parts: ClassVar[tuple[str, ...]] = ("arrival_s", "handle")
     rule: ClassVar[str] = "highest level, then earliest arrival, first"
+    weighs_hints: ClassVar[bool] = False
     stability: ClassVar[StabilityTest] = StabilityTest()
 
     quantum: Annotated[int, Field(ge=1)] = 1

@@ -10,14 +10,15 @@ from laps.engine.types import PolicySpec
 from laps.policies.base import Policy, PolicyError
 from laps.policies.fcfs import Fcfs
 from laps.policies.laps_sd import LapsSd
+from laps.policies.laps_sd_plus import LapsSdPlus
 from laps.policies.las import Las
 from laps.policies.mlfq import Mlfq
 from laps.policies.priority import Priority
 from laps.policies.sjf import Sjf
 from laps.policies.srtf import Srtf
 
-Kind = type[Fcfs | LapsSd | Las | Mlfq | Priority | Sjf | Srtf]
-_KINDS: tuple[Kind, ...] = (Fcfs, LapsSd, Las, Mlfq, Priority, Sjf, Srtf)
+Kind = type[Fcfs | LapsSd | LapsSdPlus | Las | Mlfq | Priority | Sjf | Srtf]
+_KINDS: tuple[Kind, ...] = (Fcfs, LapsSd, LapsSdPlus, Las, Mlfq, Priority, Sjf, Srtf)
 
 POLICIES: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 """Every policy by its name."""

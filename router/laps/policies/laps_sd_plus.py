@@ -1,0 +1,55 @@
+"""LAPS-SD+: fewest rounds left, of which hints are but evidence; and who has waited goes ahead."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from laps.engine.table import Request
+from laps.engine.types import Phase
+from laps.policies.base import OneQueue
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
+class LapsSdPlus(OneQueue):
+    """Fewest verify rounds left, by the posterior mean of the length, on a logarithmic scale.
+
+    LAPS-SD without its unperceived phase: before a request has shown anything, its length is told
+    by its hint and by what finished (`laps.engine.hinted`), its acceptance by those that left
+    (`laps.engine.prior`). On the logarithmic scale a request moves ahead at a constant pace while
+    it waits (for a known tail of sizes this is the boost of Yu and Scully 2024, arXiv 2404.08826).
+    All move alike, so that the order of two that rest never changes, and none needs a clock.
+
+    Age goes by requests that left the worker, not by seconds: so one `patience` suits every size of
+    batch and of model, and a burst, none of which has left, is served by size alone.
+    """
+
+    name: ClassVar[str] = "laps-sd+"
+    queues: ClassVar[tuple[str, ...]] = ("rounds left",)
+    key_parts: ClassVar[tuple[str, ...]] = ("log rounds left + lateness", "arrival_s", "handle")
+    rule: ClassVar[str] = "fewest rounds left, less for those that came earlier, first"
+    weighs_hints: ClassVar[bool] = True
+
+    patience: Annotated[float, Field(gt=0.0)] = 200.0
+    """Requests that leave until one that is e = 2.7 times as long goes before a newcomer."""
+    margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """Share by which another one's rounds must be fewer than those of a request that runs."""
+
+    def key(self, request: Request) -> tuple[float, ...]:
+        """Return the place by rounds left and age."""
+        # 1. Smaller logarithm of the expected rounds left (of one that runs, less the margin) plus
+        #    the requests that had left before it came, over the patience.
+        # 2. Earlier arrival.
+        # 3. Smaller handle.
+        rounds = request.remaining_rounds
+        if request.phase is Phase.RUNNING:
+            rounds *= 1.0 - self.margin
+        place = math.log(rounds) + request.came_after / self.patience
+        return (place, request.arrival_s, request.handle)
+
+    def ranks_by_length(self, request: Request) -> bool:
+        """Return True: every key is of a prediction."""
+        return True
