@@ -86,6 +86,7 @@ EXPERIMENTS = {
                 "16 running, load 0.7": replace(BASE, load=0.7),
                 "16 running, load 0.9": BASE,
                 "16 running, load 0.95": replace(BASE, load=0.95),
+                "16 running, load 0.96": replace(BASE, load=0.96),
                 "1 running, load 0.9": replace(BASE, physics=ONE_RUNNING),
             },
             seeds=10,

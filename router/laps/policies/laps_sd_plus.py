@@ -33,7 +33,7 @@ class LapsSdPlus(OneQueue):
     rule: ClassVar[str] = "fewest rounds left, less for those that came earlier, first"
     weighs_hints: ClassVar[bool] = True
 
-    patience: Annotated[float, Field(gt=0.0)] = 200.0
+    patience: Annotated[float, Field(gt=0.0)] = 300.0
     """Requests that leave until one that is e = 2.7 times as long goes before a newcomer."""
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share by which another one's rounds must be fewer than those of a request that runs."""
