@@ -66,7 +66,7 @@ async def compare(system: System, console: Console) -> None:
             TimeElapsedColumn(),
             console=console,
         ) as progress:
-            await warm_up(prompts, endpoint, service, progress)
+            await warm_up(system, prompts, endpoint, service, progress)
             for policy in POLICIES:
                 await service.set_policy(PolicySpec(policy))
                 runs[policy] = await one_run(policy, prompts, endpoint, service, progress)
@@ -83,7 +83,11 @@ async def compare(system: System, console: Console) -> None:
 
 
 async def warm_up(
-    prompts: list[Prompt], endpoint: openai.AsyncOpenAI, service: LapsClient, progress: Progress
+    system: System,
+    prompts: list[Prompt],
+    endpoint: openai.AsyncOpenAI,
+    service: LapsClient,
+    progress: Progress,
 ) -> None:
     """Prefill every prompt once, so that all runs find the same prefix cache, and all is compiled.
 
@@ -94,7 +98,8 @@ async def warm_up(
         progress.advance(task)
 
     await service.set_policy(PolicySpec("laps-sd"))
-    cut = [replace(prompt, max_tokens=1) for prompt in prompts]
+    longest = system.warm_up_tokens
+    cut = [replace(prompt, max_tokens=min(prompt.max_tokens, longest)) for prompt in prompts]
     task = progress.add_task("warm-up", total=len(cut))
     await send_all(endpoint, cut, "warm-up", count)
 

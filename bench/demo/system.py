@@ -34,6 +34,8 @@ class System:
     """host:port of the scheduling service."""
     scale: int
     """How much longer answers may be, so that the load keeps this machine busy for a while."""
+    warm_up_tokens: int
+    """Longest answer of the warm-up: on a GPU, kernels compile at the first rounds and pauses."""
 
 
 @contextmanager
@@ -57,6 +59,8 @@ def running(options: argparse.Namespace, logs: Path, console: Console) -> Iterat
             *EAGLE,
             *("--laps-endpoint", service.address, "--laps-max-running", str(MAX_RUNNING)),
             *("--max-running-requests", "32", "--skip-server-warmup"),
+            # Elsewhere than in float32 the shape of a batch decides near ties.
+            *(("--enable-deterministic-inference",) if gpu else ()),
             *options.sglang_args,
         ),
         log_path=logs / "sglang.log",
@@ -70,7 +74,10 @@ def running(options: argparse.Namespace, logs: Path, console: Console) -> Iterat
             service.start()  # meanwhile: SGLang takes its time to import itself
             worker.wait_until_ready()
         console.print(f"Ready after {time.monotonic() - begin:.0f} s.")
-        yield System(worker.base_url, service.address, scale=8 if gpu else 1)
+        if gpu:
+            yield System(worker.base_url, service.address, scale=8, warm_up_tokens=64)
+        else:
+            yield System(worker.base_url, service.address, scale=1, warm_up_tokens=1)
 
 
 def default_model() -> Path:

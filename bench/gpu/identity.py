@@ -15,15 +15,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import shlex
-import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 import httpx
 
 from e2e.fake_random_service import fake_random_service
 from gpu.prompts import complete_closed, read_prompts
+from gpu.servers import arguments, server
 from gpu.shapes import SHAPES
 from testbed.launch import SglangServer
 
@@ -40,17 +38,8 @@ CHECKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="gpu.identity",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", type=Path, required=True, help="target model, by path")
-    parser.add_argument("--draft", type=Path, required=True, help="EAGLE head, by path")
-    parser.add_argument("--prompts", type=Path, nargs="+", required=True, help="JSON-lines files")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the result")
+    parser = arguments("gpu.identity", __doc__)
     parser.add_argument("--shape", choices=SHAPES, default="tree", help="form of the draft")
-    parser.add_argument("--sglang-args", type=shlex.split, default=[])
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     result = compare(options)
@@ -71,9 +60,19 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
 
     with ExitStack() as stack:
         address = stack.enter_context(fake_random_service(SEED))
-        paused_flags = ("--laps-endpoint", address, "--laps-max-running", str(RUNNING))
-        stock = server(options, "stock", RUNNING)
-        patched = server(options, "patched", RESIDENT, *paused_flags)
+        flags = {
+            "stock": ("--max-running-requests", str(RUNNING)),
+            "patched": (
+                *("--laps-endpoint", address, "--laps-max-running", str(RUNNING)),
+                *("--max-running-requests", str(RESIDENT)),
+            ),
+        }
+        stock, patched = (
+            server(
+                options, options.shape, f"identity-{options.shape}-{name}", *own, environment=CHECKS
+            )
+            for name, own in flags.items()
+        )
         for process in (stock, patched):
             stack.callback(process.stop)
             process.start()
@@ -94,26 +93,6 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
             "stock_requests": len(texts),
             "stock_differences": count_differences(expected, again),
         }
-
-
-def server(options: argparse.Namespace, name: str, resident: int, *flags: str) -> SglangServer:
-    """Return a server of the wanted shape, not started yet."""
-    return SglangServer(
-        Path(sys.executable),
-        options.model,
-        draft=options.draft,
-        algorithm="EAGLE",
-        cpu=False,
-        extra_args=(
-            *SHAPES[options.shape].flags,
-            *("--max-running-requests", str(resident)),
-            *flags,
-            *options.sglang_args,
-        ),
-        extra_env=CHECKS,
-        log_path=options.out / f"identity-{options.shape}-{name}.log",
-        start_timeout_s=600,
-    )
 
 
 def pauses(patched: SglangServer) -> int:

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 
 from gpu.prompts import Prompt, Reply, read_prompts, send_closed
 from gpu.recorder import Recorder, recording
+from gpu.servers import arguments, server
 from gpu.shapes import SHAPES
-from testbed.launch import SglangServer
 
 CLIENTS = 48
 SWEEP = (1, 2, 4, 8, 16, 24, 32, 40, 48)
@@ -31,15 +29,8 @@ SEED = 0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="gpu.record", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", type=Path, required=True, help="target model, by path")
-    parser.add_argument("--draft", type=Path, required=True, help="EAGLE head, by path")
-    parser.add_argument("--prompts", type=Path, nargs="+", required=True, help="JSON-lines files")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the recordings")
+    parser = arguments("gpu.record", __doc__)
     parser.add_argument("--limit", type=int, help="record only so many requests")
-    parser.add_argument("--sglang-args", type=shlex.split, default=[])
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     prompts = read_prompts(options.prompts, SEED)[: options.limit]
@@ -51,24 +42,16 @@ def main() -> None:
 def record(shape: str, prompts: list[Prompt], options: argparse.Namespace) -> None:
     """Record one draft shape."""
     with recording() as (recorder, address):
-        server = SglangServer(
-            Path(sys.executable),
-            options.model,
-            draft=options.draft,
-            algorithm="EAGLE",
-            cpu=False,
-            extra_args=(
-                *SHAPES[shape].flags,
-                *("--laps-endpoint", address, "--max-running-requests", str(CLIENTS)),
-                *options.sglang_args,
-            ),
-            log_path=options.out / f"sglang-{shape}.log",
-            start_timeout_s=600,
+        process = server(
+            options,
+            shape,
+            f"record-{shape}",
+            *("--laps-endpoint", address, "--max-running-requests", str(CLIENTS)),
         )
-        with server:
+        with process:
 
             def run(label: str, some: list[Prompt], clients: int, max_tokens: int) -> list[Reply]:
-                return asyncio.run(send_closed(server.base_url, some, label, clients, max_tokens))
+                return asyncio.run(send_closed(process.base_url, some, label, clients, max_tokens))
 
             # New batch shapes compile kernels: let them, outside of what is kept.
             run("warm-up", prompts[: 4 * CLIENTS], CLIENTS, 64)
