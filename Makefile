@@ -54,7 +54,7 @@ test: ## everything: lint, types, generated code, all tests (the main ones also 
 	$(call PYTEST,$(ENV)) tests/engine
 	$(call PYTEST,.envs/sglang-$(OLDEST)) tests/engine
 	$(call PYTEST,$(ENV)) tests/e2e
-	$(call PYTEST,.envs/sglang-$(OLDEST)) tests/e2e -k 'test_faults or smollm2 or eagle'
+	$(call PYTEST,.envs/sglang-$(OLDEST)) tests/e2e -k 'test_faults or eagle'
 
 .PHONY: test-setup
 test-setup: setup

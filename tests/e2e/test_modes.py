@@ -10,6 +10,7 @@ import pytest
 from e2e.load import ask_all
 from e2e.servers import OVERLAP, TREE, assert_clean, laps_block, processes, sglang, until
 from e2e.stock import Stock, jobs_of
+from laps.policies.registry import POLICIES
 from testbed.launch import ServerFailedError, SglangServer
 
 Flag = tuple[str, str]
@@ -21,7 +22,7 @@ REFUSALS = {
     ("--laps-max-running", "0"): "sglang-laps refuses to start: --laps-max-running "
     "(SGLANG_LAPS_MAX_RUNNING) must be a whole number of at least 1, not '0'",
     ("--laps-policy", "best"): "sglang-laps refuses to start: "
-    "no policy 'best'; there are: fcfs, laps-sd",
+    f"no policy 'best'; there are: {', '.join(sorted(POLICIES))}",
 }
 
 
