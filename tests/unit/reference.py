@@ -51,7 +51,7 @@ class Rules:
     max_wait_s: float = 0.0
     boost_rounds: int = 16
     prefill_tokens: int = 512
-    patience: float = 300.0
+    patience: float = 100.0
     margin: float = 0.1
 
     def parameters(self) -> dict[str, float | int | str | bool]:

@@ -76,6 +76,7 @@ class Engine:
         self._horizon = 0
         self._rounds = 0
         self._preemptions = 0
+        self._turnover = 0.0
         self._plan: Plan | None = None
         for arrival in snapshot.requests:
             self._admit(arrival)
@@ -229,7 +230,7 @@ class Engine:
             arrival = replace(arrival, arrival_s=self._now_s)
         request = Request(arrival)
         request.acceptance.expect(self._acceptance.predict(request.request_class))
-        request.came_after = self._table.count(Phase.FINISHED) + self._table.count(Phase.ABORTED)
+        request.came_after = self._turnover
         fresh = arrival.phase is Phase.WAITING and not request.rounds
         request.since_s = min(arrival.arrival_s, self._now_s) if fresh else self._now_s
         if request.rounds:
@@ -322,6 +323,8 @@ class Engine:
         if request is None:
             self.ignored += 1
             return
+        # By the share of those that run: in a backlog ten times the batch, ten count for one.
+        self._turnover += min(self._capacity.max_running / len(self._table), 1.0)
         self._ordering.remove(request)
         self._table.depart(request, phase, self._now_s)
         self._acceptance.observe(request.acceptance, request.request_class)

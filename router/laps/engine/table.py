@@ -58,8 +58,9 @@ class Request:
         """Version of the predictor when that prediction was made; -1: of no version, it stays."""
         self.seen_in = 0
         """Number of the newest verify round that it was in, as the engine counts rounds."""
-        self.came_after = 0
-        """Requests that had left the worker when it came: its age, by their clock."""
+        self.came_after = 0.0
+        """Requests that had left when it came, each counted by the share of the live ones that
+        could run then: its age, by a clock that is slow in a backlog."""
         self.since_s = 0.0
         """While it does not run: since when."""
         self.boost_left = 0

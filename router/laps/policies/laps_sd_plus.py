@@ -23,8 +23,9 @@ class LapsSdPlus(OneQueue):
     it waits (for a known tail of sizes this is the boost of Yu and Scully 2024, arXiv 2404.08826).
     All move alike, so that the order of two that rest never changes, and none needs a clock.
 
-    Age goes by requests that left the worker, not by seconds: so one `patience` suits every size of
-    batch and of model, and a burst, none of which has left, is served by size alone.
+    Age goes by requests that left the worker, not by seconds, so that one `patience` suits every
+    size of batch and of model. Each counts by the share of the live ones that could run then: in a
+    backlog, where the order matters most, age is slow and does not become the order.
     """
 
     name: ClassVar[str] = "laps-sd+"
@@ -33,15 +34,15 @@ class LapsSdPlus(OneQueue):
     rule: ClassVar[str] = "fewest rounds left, less for those that came earlier, first"
     weighs_hints: ClassVar[bool] = True
 
-    patience: Annotated[float, Field(gt=0.0)] = 300.0
-    """Requests that leave until one that is e = 2.7 times as long goes before a newcomer."""
+    patience: Annotated[float, Field(gt=0.0)] = 100.0
+    """Requests that leave (no backlog) until one that is e times as long goes before a newcomer."""
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share by which another one's rounds must be fewer than those of a request that runs."""
 
     def key(self, request: Request) -> tuple[float, ...]:
         """Return the place by rounds left and age."""
         # 1. Smaller logarithm of the expected rounds left (of one that runs, less the margin) plus
-        #    the requests that had left before it came, over the patience.
+        #    the turnover of requests before it came, over the patience.
         # 2. Earlier arrival.
         # 3. Smaller handle.
         rounds = request.remaining_rounds
