@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,8 +14,8 @@ from rich.table import Table
 
 from sim.case import Case
 from sim.cells import Cell, Row, simulate_all
-from sim.experiments.catalogue import EXPERIMENTS, SHORT_POLICIES, contenders
-from sim.experiments.page import Page, all_experiments
+from sim.experiments.catalogue import EXPERIMENTS, Experiment
+from sim.experiments.page import Page
 from sim.experiments.store import Store
 from sim.physics import Physics
 from sim.predictions import Lognormal
@@ -64,19 +65,20 @@ def compare(
 def run_experiments(
     names: Annotated[list[str], typer.Argument(help=f"all, or some of: {', '.join(EXPERIMENTS)}")],
     short: Annotated[bool, typer.Option(help="few requests, into build/sim")] = False,
-    policies: Annotated[str, typer.Option(help="by comma; default: all")] = "",
+    policies: Annotated[str, typer.Option(help="by comma; default: the experiment's")] = "",
     jobs: Jobs = CPUS,
 ) -> None:
     """Run experiments, but for what has been run before."""
     unknown = sorted(set(names) - {"all", *EXPERIMENTS})
     if unknown:
         raise typer.BadParameter(f"no experiment {', '.join(unknown)}")
-    store, contenders = place(short, policies)
-    console = Console()
-    for experiment in all_experiments(short):
+    store, console = store_for(short), Console()
+    for experiment in experiments(short):
         if experiment.name not in names and "all" not in names:
             continue
-        cells = store.missing(experiment, contenders)
+        if policies:
+            experiment = replace(experiment, policies=policies.split(","))
+        cells = store.missing(experiment)
         if cells:
             console.print(f"{experiment.name}: {experiment.title}")
             keep = partial(store.append, experiment)
@@ -86,16 +88,19 @@ def run_experiments(
 @app.command()
 def page(short: Annotated[bool, typer.Option(help="of the short runs")] = False) -> None:
     """Write the results page, its figures and the summary from what has been run."""
-    store, contenders = place(short, "")
     path = (SHORT if short else DOCS) / "results.md"
-    Page(store, contenders, path).write(all_experiments(short))
+    Page(store_for(short), path).write(experiments(short))
     print(path)
 
 
-def place(short: bool, policies: str) -> tuple[Store, list[str]]:
-    """Return where rows go, and which policies are compared."""
-    chosen = policies.split(",") if policies else list(SHORT_POLICIES) if short else contenders()
-    return Store(SHORT if short else RESULTS), chosen
+def experiments(short: bool) -> list[Experiment]:
+    """Return all experiments."""
+    return [e.short() if short else e for e in EXPERIMENTS.values()]
+
+
+def store_for(short: bool) -> Store:
+    """Return where rows go."""
+    return Store(SHORT if short else RESULTS)
 
 
 @app.command()

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from sim.acceptance import AcceptanceProcess, Independent, draw_rounds
+from sim.acceptance import AcceptanceProcess, Independent
 from sim.arrivals import Arrivals, Poisson
 from sim.host import Dispatch
 from sim.lengths import Lengths
 from sim.physics import Physics
 from sim.predictions import Lognormal, Predictions
+from sim.tenants import Tenant, draw_requests
 from sim.workload import Ints, Rounds, Workload
 
 
@@ -26,6 +27,10 @@ class Case:
     arrivals: Arrivals = Poisson()  # noqa: RUF009 - frozen
     lengths: Lengths = Lengths()  # noqa: RUF009 - frozen
     acceptance: AcceptanceProcess = Independent()  # noqa: RUF009 - frozen
+    tenants: tuple[Tenant, ...] = ()
+    """Who sends the requests, in place of one kind by `lengths` and `acceptance`."""
+    says_tenant: bool = True
+    """Whether requests carry the name of their tenant."""
     predictions: Predictions = Lognormal()  # noqa: RUF009 - frozen
     physics: Physics = Physics()  # noqa: RUF009 - frozen
     workers: int = 1
@@ -36,19 +41,20 @@ class Case:
 
     def draw(self, seed: int) -> Workload:
         """Draw the requests. Streams are apart: one change of the case changes one of them."""
-        streams = np.random.SeedSequence(seed).spawn(5)
-        arrivals, outputs, prompts, drafts, hints = map(np.random.default_rng, streams)
-        output_tokens = self.lengths.draw_outputs(outputs, self.requests)
-        prompt_tokens = self.lengths.draw_prompts(prompts, self.requests)
-        rounds = draw_rounds(self.acceptance, drafts, output_tokens)
-        gap_s = self.work_s(rounds, prompt_tokens) / (self.load * self.workers)
+        streams = np.random.SeedSequence(seed).spawn(6)
+        arrivals, outputs, prompts, drafts, hints, kinds = map(np.random.default_rng, streams)
+        tenants = self.tenants or (Tenant("", 1.0, self.lengths, self.acceptance),)
+        drawn = draw_requests(tenants, self.requests, kinds, outputs, prompts, drafts)
+        gap_s = self.work_s(drawn.rounds, drawn.prompt_tokens) / (self.load * self.workers)
         return Workload(
             arrival_s=self.arrivals.times(arrivals, self.requests) * gap_s,
-            prompt_tokens=prompt_tokens,
-            output_tokens=output_tokens,
-            predicted_tokens=self.predictions.draw(hints, output_tokens),
-            rounds=rounds,
-            drafts=self.acceptance.drafts,
+            prompt_tokens=drawn.prompt_tokens,
+            output_tokens=drawn.output_tokens,
+            predicted_tokens=self.predictions.draw(hints, drawn.output_tokens),
+            rounds=drawn.rounds,
+            drafts=tenants[0].acceptance.drafts,
+            tenants=tuple(tenant.name if self.says_tenant else "" for tenant in tenants),
+            tenant=drawn.tenant,
         )
 
     def work_s(self, rounds: Rounds, prompt_tokens: Ints) -> float:

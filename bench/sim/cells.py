@@ -37,14 +37,16 @@ class Cell:
 
     def row(self, progress: Callable[[int], None] | None = None) -> Row:
         """Simulate the cell."""
-        figures = simulate(self.case, self.policy, self.seed, progress).figures
+        figures = asdict(simulate(self.case, self.policy, self.seed, progress).figures)
+        for tenant, slowdown in figures.pop("tenants").items():
+            figures[f"slowdown of {tenant}"] = slowdown
         return {
             "digest": self.digest,
             **self.axes,
             "policy": self.policy,
             "seed": self.seed,
             "requests": self.case.requests,
-            **{name: float(f"{value:.6g}") for name, value in asdict(figures).items()},
+            **{name: float(f"{value:.6g}") for name, value in figures.items()},
         }
 
 

@@ -125,7 +125,10 @@ def request_at(workload: Workload, index: int) -> SimRequest:
         arrival_s=float(workload.arrival_s[index]),
         prompt_tokens=int(workload.prompt_tokens[index]),
         max_new_tokens=workload.max_new_tokens,
-        hints=Hints(predicted_tokens=int(workload.predicted_tokens[index])),
+        hints=Hints(
+            predicted_tokens=int(workload.predicted_tokens[index]),
+            tenant=workload.tenants[int(workload.tenant[index])],
+        ),
     )
     return SimRequest(arrival, workload.rounds.accept_lengths[first:last].tobytes())
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from laps.engine.acceptance import StabilityTest
 from laps.engine.table import Request
+from laps.policies.base import OneQueue
 from sim.workload import Ints
 
 
 @dataclass(frozen=True)
-class Oracle:
+class Oracle(OneQueue):
     """Shortest remaining processing time, with the true number of verify rounds that are left.
 
     All requests of a round take the same time, so fewest rounds left is least time left. Optimal
@@ -26,14 +26,6 @@ class Oracle:
     queues: ClassVar[tuple[str, ...]] = ("rounds left",)
     key_parts: ClassVar[tuple[str, ...]] = ("rounds left", "arrival_s", "handle")
     rule: ClassVar[str] = "fewest rounds left first"
-    weighs_hints: ClassVar[bool] = False
-    stability: ClassVar[StabilityTest] = StabilityTest()
-    max_wait_s: ClassVar[float] = 0.0
-    boost_rounds: ClassVar[int] = 0
-
-    def queue(self, request: Request) -> int:
-        """Return the only queue."""
-        return 0
 
     def key(self, request: Request) -> tuple[float, ...]:
         """Return the place by rounds left."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from sim.workload import Floats, Workload
 
 @dataclass(frozen=True)
 class Figures:
-    """What a run is judged by. Of the measured requests only, but for the last four."""
+    """What a run is judged by. Of the measured requests only, up to `tenants`."""
 
     mean_s: float
     p50_s: float
@@ -27,6 +27,8 @@ class Figures:
     slowdown_p99: float
     jain: float
     """Jain's index of fairness over slowdowns, (sum s)^2 / (n sum s^2): 1 is equal for all."""
+    tenants: dict[str, float]
+    """Mean slowdown of each tenant's requests, where there are several."""
     preemptions: float
     """Per request."""
     demotions: float
@@ -66,6 +68,10 @@ class Result:
             slowdown_mean=float(slowdown.mean()),
             slowdown_p99=float(np.percentile(slowdown, 99)),
             jain=float(slowdown.sum() ** 2 / (len(slowdown) * (slowdown**2).sum())),
+            tenants={
+                tenant.name: float(slowdown[self.workload.tenant[self._measured] == index].mean())
+                for index, tenant in enumerate(self.case.tenants)
+            },
             preemptions=self.run.preemptions / count,
             demotions=self.run.demotions / count,
             kv_peak_tokens=self.run.kv_peak_tokens,
@@ -122,8 +128,3 @@ def parse_policy(text: str) -> PolicySpec:
         except ValueError:
             parameters[parameter] = value
     return PolicySpec(name, parameters)
-
-
-def figures_json(figures: Figures) -> dict[str, float]:
-    """Return figures as plain JSON."""
-    return asdict(figures)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isnan
 
 import numpy as np
 from scipy.stats import t as student
@@ -14,14 +13,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and the half-width of its confidence interval; NaN for one seed."""
+    """A mean over seeds and the half-width of its confidence interval, which one seed has not."""
 
     mean: float
-    half: float
+    half: float | None
 
     def __str__(self) -> str:
         digits = 3 if abs(self.mean) < 10 else 1
-        if isnan(self.half):
+        if self.half is None:
             return f"{self.mean:.{digits}f}"
         return f"{self.mean:.{digits}f} ± {self.half:.{digits}f}"
 
@@ -30,7 +29,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Return the t-interval of independent values."""
     samples = np.asarray(values, float)
     if len(samples) < 2:
-        return Estimate(float(samples.mean()), float("nan"))
+        return Estimate(float(samples.mean()), None)
     error = float(samples.std(ddof=1)) / len(samples) ** 0.5
     quantile = float(student.ppf((1 + CONFIDENCE) / 2, len(samples) - 1))
     return Estimate(float(samples.mean()), quantile * error)

@@ -22,6 +22,7 @@ HEADINGS = (
     "P99 / FCFS",
     "slowdown",
     "P99 slowdown",
+    "P99 slowdown / FCFS",
     "Jain",
     "preemptions",
 )
@@ -70,6 +71,7 @@ def line(rows: Sequence[Row], policy: str) -> list[str]:
         ratio_to(STOCK, "p99_s"),
         own("slowdown_mean"),
         own("slowdown_p99", 1),
+        ratio_to(STOCK, "slowdown_p99"),
         own("jain"),
         own("preemptions"),
     ]

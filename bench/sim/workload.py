@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,23 @@ class Rounds:
         """Rounds that each request takes: its service."""
         return np.diff(self.offsets)
 
+    @staticmethod
+    def joined(parts: Sequence[Rounds]) -> Rounds:
+        """Return the rounds of several lots of requests, on end."""
+        counts = np.concatenate([part.counts for part in parts])
+        return Rounds(
+            np.concatenate([part.accept_lengths for part in parts]),
+            np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))),
+        )
+
+    def take(self, order: Ints) -> Rounds:
+        """Return the rounds of the requests `order`, in that order."""
+        counts = self.counts[order]
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
+        shift = self.offsets[order] - offsets[:-1]
+        at = np.arange(offsets[-1]) + np.repeat(shift, counts)
+        return Rounds(self.accept_lengths[at], offsets)
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -42,6 +60,10 @@ class Workload:
     rounds: Rounds
     drafts: int
     """Draft tokens offered in each round; 0 is plain decoding."""
+    tenants: tuple[str, ...]
+    """Names that the tenants go by with the worker; requests of the tenant "" name none."""
+    tenant: Ints
+    """Which of `tenants` sends each request."""
     max_new_tokens: int = 2048
 
     def __post_init__(self) -> None:
@@ -65,5 +87,7 @@ def plain(arrival_s: Floats, rounds: Ints) -> Workload:
             np.ones(int(rounds.sum()), np.uint8), np.concatenate(([0], np.cumsum(rounds)))
         ),
         drafts=0,
+        tenants=("",),
+        tenant=np.zeros(len(rounds), np.int64),
         max_new_tokens=int(rounds.max()) + 1,
     )

@@ -24,12 +24,15 @@ from sim.acceptance import (
 from sim.case import Case
 from sim.cells import Cell
 from sim.host import request_at, run
+from sim.lengths import Lengths
+from sim.measured import measured_rounds
 from sim.oracle import Oracle
 from sim.physics import Buckets, Linear, Physics
 from sim.simulate import parse_policy, simulate
+from sim.tenants import Tenant
 from sim.traces import TraceError, load_traces, save_traces
 from sim.worker import SimWorker
-from sim.workload import Workload, plain
+from sim.workload import Rounds, Workload, plain
 
 FCFS = PolicySpec("fcfs")
 SMALL = Case(requests=400, load=0.9)
@@ -265,6 +268,57 @@ def test_predictions_are_as_good_as_they_say() -> None:
     assert (predictions.Lognormal(0.0).draw(np.random.default_rng(1), outputs) == outputs).all()
     assert abs(correlation(predictions.Useless())) < 0.05
     assert 0.5 < correlation(predictions.Classes()) < correlation(predictions.Lognormal(0.3))
+
+
+def test_tenants_send_their_own_kind_of_requests() -> None:
+    def kind(name: str, share: float, p: float, low: int) -> Tenant:
+        return Tenant(name, share, Lengths(low=low, high=low), Independent(rates=Rates(p, 0.0)))
+
+    tenants = (kind("slow", 0.25, 0.02, 50), kind("quick", 0.75, 0.97, 20))
+    case = replace(SMALL, requests=4_000, tenants=tenants, measured=(0, 1))
+    workload = case.draw(1)
+    quick = workload.tenant == 1
+    assert quick.mean() == pytest.approx(0.75, abs=0.03)
+    assert set(workload.output_tokens[quick]) == {20}
+    assert set(workload.output_tokens[~quick]) == {50}
+    assert workload.rounds.counts[quick].max() < 20 < workload.rounds.counts[~quick].min()
+    hints = [request_at(workload, index).arrival.hints.tenant for index in (0, 1, 2, 3)]
+    assert hints == [("slow", "quick")[sender] for sender in workload.tenant[:4]]
+    unnamed = replace(case, says_tenant=False).draw(1)
+    assert (unnamed.rounds.accept_lengths == workload.rounds.accept_lengths).all()
+    assert request_at(unnamed, 0).arrival.hints.tenant == ""
+    figures = simulate(replace(case, requests=400), "fcfs", seed=1).figures
+    assert figures.tenants.keys() == {"slow", "quick"}
+    assert 1.0 <= figures.tenants["slow"] < figures.tenants["quick"]
+
+
+def test_rounds_can_be_put_in_another_order() -> None:
+    rounds = Rounds(np.array([1, 2, 3, 4, 5, 6], np.uint8), np.array([0, 1, 3, 6]))
+    assert Rounds.joined([rounds, rounds]).take(np.array([2, 0])).counts.tolist() == [3, 1]
+    taken = rounds.take(np.array([2, 0, 1]))
+    assert taken.accept_lengths.tolist() == [4, 5, 6, 1, 2, 3]
+    assert taken.offsets.tolist() == [0, 3, 4, 6]
+
+
+def test_lengths_in_order_depend_on_time() -> None:
+    def spread(lengths: Lengths) -> float:
+        """Return the variance of the means of 100 neighbours, in units of what chance gives it."""
+        outputs = lengths.draw_outputs(np.random.default_rng(4), 20_000)
+        return float(outputs.reshape(-1, 100).mean(axis=1).var() / (outputs.var() / 100))
+
+    assert spread(Lengths()) == pytest.approx(1.0, abs=0.3)
+    assert spread(Lengths(in_order=True)) > 5
+    drawn = (Lengths(in_order=order) for order in (False, True))
+    means = [each.draw_outputs(np.random.default_rng(5), 40_000).mean() for each in drawn]
+    assert means[1] == pytest.approx(means[0], rel=0.03)
+
+
+def test_measured_rounds_take_longer_with_more_requests() -> None:
+    for drafts in ("chain", "tree"):
+        buckets = measured_rounds(drafts)
+        times = [buckets.seconds(batch) for batch in range(1, 49)]
+        assert times == sorted(times)
+        assert 3e-3 < times[0] < times[-1] < 10e-3
 
 
 def test_the_load_is_what_the_case_says() -> None:

@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
 PROMPT_QUANTILES = 200
+WINDOWS = 39
+"""Shares of a trace, in order of time, whose lengths are told apart: of some 500 requests each."""
+WINDOW_QUANTILES = 40
 RANKS = 20
 """Equal shares of the requests, by true length, in the table of the class predictor."""
 
@@ -34,7 +37,7 @@ def main() -> None:
     raw = Path(sys.argv[1])
     rows = read_csv(raw / "azure_llm_2023_conv.csv.gz")
     prompts, outputs = column(rows, "input_tokens"), column(rows, "output_tokens")
-    write("azure-conv", lengths(prompts, outputs))
+    write("azure-conv", {**lengths(prompts, outputs), "windows": windows(outputs)})
     seconds = np.array([float(row["arrival_s"]) for row in rows]).astype(int)
     write("azure-conv-arrivals", {"per_second": np.bincount(seconds).tolist()})
     for name, file in PAPER_LIKE.items():
@@ -63,6 +66,20 @@ def lengths(prompts: NDArray[np.int64], outputs: NDArray[np.int64]) -> dict[str,
         "output_tokens": values.tolist(),
         "counts": counts.tolist(),
         "prompt_quantiles": np.quantile(prompts, shares).round().astype(int).tolist(),
+    }
+
+
+def windows(outputs: NDArray[np.int64]) -> dict[str, Any]:
+    """Return quantiles of the output lengths of each window of the trace.
+
+    What depends on time in them: neighbours have a correlation of 0.1, and so have those 200
+    requests apart, which is what the means of the windows differ by.
+    """
+    shares = (np.arange(WINDOW_QUANTILES) + 0.5) / WINDOW_QUANTILES
+    quantiles = [np.quantile(part, shares) for part in np.array_split(outputs, WINDOWS)]
+    return {
+        "requests": len(outputs) // WINDOWS,
+        "output_quantiles": [row.round().astype(int).tolist() for row in quantiles],
     }
 
 

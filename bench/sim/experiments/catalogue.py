@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from laps.policies.registry import POLICIES
 from sim.acceptance import Autocorrelated, Drifting, Independent, Rates, Replay, Switching
 from sim.arrivals import Batch, Gamma, Poisson, Recorded
 from sim.case import Case
 from sim.cells import Cell
 from sim.lengths import Lengths
+from sim.measured import measured_rounds
 from sim.models import MODELS
 from sim.physics import Physics
 from sim.predictions import Classes, Lognormal, NoHint, Useless
 from sim.tables import ORACLE, STOCK
+from sim.tenants import Tenant
 
 SHORT_REQUESTS = 300
 SHORT_SEEDS = 2
 SHORT_POLICIES = (STOCK, "laps-sd", ORACLE)
+CHOSEN = (STOCK, "mlfq", "srtf", "laps-sd", "laps-sd+", ORACLE)
+ALL = (STOCK, "sjf", "srtf", "las", "mlfq", "laps-sd:order=strict", "laps-sd", "laps-sd+", ORACLE)
+"""All policies but `priority`: nobody says one here, and then it is `fcfs`."""
+FRONTIER = (
+    *(STOCK, "sjf", "srtf", "laps-sd"),
+    *(f"laps-sd+:patience={patience}" for patience in (25.0, 50.0)),
+    "laps-sd+",
+    *(f"laps-sd+:patience={patience}" for patience in (200.0, 400.0, 1e6)),
+    ORACLE,
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +41,10 @@ class Experiment:
     axis: str
     cases: Mapping[str, Case]
     """By the label on the axis, in order."""
-    seeds: int = 5
+    seeds: int = 3
+    policies: Sequence[str] = CHOSEN
 
-    def cells(self, policies: Sequence[str]) -> list[Cell]:
+    def cells(self) -> list[Cell]:
         """Return every simulation of the experiment, a seed after the other.
 
         So a run that is cut short leaves fewer seeds, and not fewer cases.
@@ -41,7 +53,7 @@ class Experiment:
             Cell(case, policy, seed, {self.axis: label})
             for seed in range(self.seeds)
             for label, case in self.cases.items()
-            for policy in policies
+            for policy in self.policies
         ]
 
     def short(self) -> Experiment:
@@ -50,29 +62,35 @@ class Experiment:
             label: replace(case, requests=min(case.requests, SHORT_REQUESTS))
             for label, case in self.cases.items()
         }
-        return replace(self, cases=cases, seeds=SHORT_SEEDS)
+        return replace(self, cases=cases, seeds=SHORT_SEEDS, policies=SHORT_POLICIES)
 
 
-def contenders() -> list[str]:
-    """Return the policies that are compared: those of the registry, and the clairvoyant one.
-
-    Not `priority`: nobody says one here, and then it is `fcfs`.
-    """
-    known = sorted(set(POLICIES) - {STOCK, "priority"})
-    return [STOCK, *known, "laps-sd:order=strict", ORACLE]
-
-
-BASE = Case(requests=20_000)
-LOADS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.2)
-ONE_RUNNING = Physics(max_running=1)
+LONG = Case(requests=20_000)
+ONE_RUNNING = Case(requests=10_000, physics=Physics(max_running=1))
+BASE = Case(requests=6_000, load=0.95)
+LOADS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.2)
+PREFILL = Physics(prefill_s=5e-3, prefill_token_s=30e-6)
 
 
 def closed(count: int) -> Case:
     return replace(BASE, arrivals=Batch(), requests=count, measured=(0.0, 1.0))
 
 
-def recorded(drafts: str) -> Case:
-    return replace(BASE, acceptance=Replay(f"bench/results/gpu/acceptance-{drafts}.npz"))
+def replay(drafts: str) -> Replay:
+    return Replay(f"bench/results/gpu/acceptance-{drafts}.npz")
+
+
+def measured(drafts: str, running: int) -> Case:
+    """Return SmolLM2 with its EAGLE head on an H200: what was measured of rounds, and accepted."""
+    physics = replace(
+        MODELS[0].physics(drafts=3, max_running=running), round_time=measured_rounds(drafts)
+    )
+    return replace(BASE, acceptance=replay(drafts), physics=physics)
+
+
+CHAT = Tenant("chat", 0.5, Lengths("azure-conv"), Independent(rates=Rates(mean=0.4, sd=0.15)))
+CODE = Tenant("code", 0.5, Lengths("mbpp"), Independent(rates=Rates(mean=0.75, sd=0.15)))
+TENANTS = replace(BASE, tenants=(CHAT, CODE), predictions=NoHint())
 
 
 EXPERIMENTS = {
@@ -83,13 +101,23 @@ EXPERIMENTS = {
             "The reference case",
             "case",
             {
-                "16 running, load 0.7": replace(BASE, load=0.7),
-                "16 running, load 0.9": BASE,
-                "16 running, load 0.95": replace(BASE, load=0.95),
-                "16 running, load 0.96": replace(BASE, load=0.96),
-                "1 running, load 0.9": replace(BASE, physics=ONE_RUNNING),
+                "16 running, load 0.9": replace(LONG, load=0.9),
+                "16 running, load 0.95": replace(LONG, load=0.95),
+                "16 running, load 0.975": replace(LONG, load=0.975),
+                "16 running, load 1.0": replace(LONG, load=1.0),
+                "1 running, load 0.9": replace(ONE_RUNNING, load=0.9),
+                "1 running, load 0.95": replace(ONE_RUNNING, load=0.95),
             },
-            seeds=10,
+            seeds=5,
+            policies=ALL,
+        ),
+        Experiment(
+            "frontier",
+            "Mean against P99",
+            "case",
+            {"16 running, load 0.975": replace(LONG, load=0.975)},
+            seeds=5,
+            policies=FRONTIER,
         ),
         Experiment(
             "loads", "Load", "load", {f"{load:g}": replace(BASE, load=load) for load in LOADS}
@@ -113,9 +141,19 @@ EXPERIMENTS = {
             "data set",
             {
                 "Azure": BASE,
+                "Azure, in order": replace(BASE, lengths=Lengths(in_order=True)),
                 "chat (dolly)": replace(BASE, lengths=Lengths("dolly")),
                 "code (MBPP)": replace(BASE, lengths=Lengths("mbpp")),
                 "maths (GSM8K)": replace(BASE, lengths=Lengths("gsm8k")),
+            },
+        ),
+        Experiment(
+            "tenants",
+            "Tenants",
+            "tenants",
+            {
+                "named": TENANTS,
+                "not named": replace(TENANTS, says_tenant=False),
             },
         ),
         Experiment(
@@ -150,15 +188,19 @@ EXPERIMENTS = {
                 "autocorrelated": replace(BASE, acceptance=Autocorrelated()),
                 "drifting": replace(BASE, acceptance=Drifting()),
                 "switching": replace(BASE, acceptance=Switching()),
-                "recorded, chain": recorded("chain"),
-                "recorded, tree": recorded("tree"),
+                "recorded, chain": replace(BASE, acceptance=replay("chain")),
+                "recorded, tree": replace(BASE, acceptance=replay("tree")),
             },
         ),
         Experiment(
             "models",
             "Sizes of models",
             "model",
-            {model.name: replace(BASE, physics=model.physics(drafts=3)) for model in MODELS},
+            {
+                **{m.name: replace(BASE, physics=m.physics(drafts=3)) for m in MODELS},
+                "0.1B, measured, 16 running": measured("chain", 16),
+                "0.1B, measured, 48 running": measured("tree", 48),
+            },
         ),
         Experiment(
             "hosts",
@@ -167,14 +209,10 @@ EXPERIMENTS = {
             {
                 "reference": BASE,
                 "plan one step late": replace(BASE, physics=Physics(plan_delay=1)),
-                "prefill": replace(BASE, physics=Physics(prefill_s=5e-3, prefill_token_s=30e-6)),
-                "prefill, 32 slots": replace(
-                    BASE,
-                    physics=Physics(max_resident=32, prefill_s=5e-3, prefill_token_s=30e-6),
-                ),
+                "prefill": replace(BASE, physics=PREFILL),
+                "prefill, 32 slots": replace(BASE, physics=replace(PREFILL, max_resident=32)),
                 "prefill, 30k tokens of KV": replace(
-                    BASE,
-                    physics=Physics(kv_tokens=30_000, prefill_s=5e-3, prefill_token_s=30e-6),
+                    BASE, physics=replace(PREFILL, kv_tokens=30_000)
                 ),
                 "4 workers": replace(BASE, workers=4),
             },

@@ -51,7 +51,7 @@ def draw(
         if value is not None:
             places.append(place)
             means.append(value.mean)
-            halves.append(value.half)
+            halves.append(value.half or 0.0)
     panel.errorbar(places, means, yerr=halves, marker="o", markersize=4, capsize=2, label=policy)
 
 
@@ -63,7 +63,9 @@ def frontier(rows: Sequence[Row], path: Path) -> None:
         tail = against(rows, policy, STOCK, "p99_s")
         if mean is None or tail is None:
             continue
-        panel.errorbar(mean.mean, tail.mean, xerr=mean.half, yerr=tail.half, marker="o")
+        panel.errorbar(
+            mean.mean, tail.mean, xerr=mean.half or 0.0, yerr=tail.half or 0.0, marker="o"
+        )
         panel.annotate(policy, (mean.mean, tail.mean), textcoords="offset points", xytext=(6, 4))
     panel.set_xlabel(PANELS[0][2])
     panel.set_ylabel(PANELS[1][2])

@@ -12,13 +12,12 @@ from typing import Any
 from sim.case import describe
 from sim.cells import Row
 from sim.experiments import figures
-from sim.experiments.catalogue import EXPERIMENTS, Experiment
+from sim.experiments.catalogue import Experiment
 from sim.experiments.store import Store
 from sim.statistics import Estimate
 from sim.tables import HEADINGS, ORACLE, STOCK, against, line, markdown, mean_of, policies_of
 
 TEXT = Path(__file__).with_name("page.md")
-FRONTIER = "16 running, load 0.9"
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class Page:
     """Where everything goes."""
 
     store: Store
-    policies: Sequence[str]
     path: Path
 
     @property
@@ -41,31 +39,51 @@ class Page:
         self.path.write_text(text)
         reference = next(e for e in experiments if e.name == "reference")
         summary = self.store.folder / "sim.json"
-        content = reference_summary(reference, self.store.rows(reference, self.policies))
+        content = reference_summary(reference, self.store.rows(reference))
         summary.write_text(json.dumps(content, indent=1) + "\n")
 
     def part(self, experiment: Experiment) -> str:
         """Return the tables of an experiment, and draw its figure."""
-        rows = self.store.rows(experiment, self.policies)
+        rows = self.store.rows(experiment)
         # Some points may be there for another experiment's sake.
         if not all(at(experiment, rows, label) for label in experiment.cases):
             return f"Not run yet: `python -m sim run {experiment.name}`."
         if experiment.name == "reference":
-            return self.reference(experiment, rows)
+            return full_tables(experiment, rows)
         path = self.figures / f"sim-{experiment.name}.svg"
-        figures.along_axis(experiment, rows, path)
-        return f"{along_axis(experiment, rows)}\n\n![{experiment.title}](figures/{path.name})"
+        if experiment.name == "frontier":
+            figures.frontier(rows, path)
+            table = full_tables(experiment, rows)
+        else:
+            figures.along_axis(experiment, rows, path)
+            table = along_axis(experiment, rows)
+        if experiment.name == "tenants":
+            table += f"\n\n{by_tenant(experiment, rows)}"
+        return f"{table}\n\n![{experiment.title}](figures/{path.name})"
 
-    def reference(self, experiment: Experiment, rows: Sequence[Row]) -> str:
-        """Return one full table for each case, and the frontier of one of them."""
-        tables = []
-        for label in experiment.cases:
-            here = at(experiment, rows, label)
-            content = [line(here, policy) for policy in policies_of(here)]
-            tables.append(f"**{label}** ({size(here)})\n\n{markdown(HEADINGS, content)}")
-        figures.frontier(at(experiment, rows, FRONTIER), self.figures / "sim-frontier.svg")
-        tables.append(f"![Mean against P99, {FRONTIER}](figures/sim-frontier.svg)")
-        return "\n\n".join(tables)
+
+def full_tables(experiment: Experiment, rows: Sequence[Row]) -> str:
+    """Return one table with all figures for each case."""
+    tables = []
+    for label in experiment.cases:
+        here = at(experiment, rows, label)
+        content = [line(here, policy) for policy in policies_of(here)]
+        tables.append(f"**{label}** ({size(here)})\n\n{markdown(HEADINGS, content)}")
+    return "\n\n".join(tables)
+
+
+def by_tenant(experiment: Experiment, rows: Sequence[Row]) -> str:
+    """Return the mean slowdown of each tenant's requests, a line for each case."""
+    policies = policies_of(rows)
+    content = []
+    for label, case in experiment.cases.items():
+        here = at(experiment, rows, label)
+        for tenant in case.tenants:
+            figure = f"slowdown of {tenant.name}"
+            slowdowns = (f"{mean_of(here, policy, figure).mean:.2f}" for policy in policies)
+            content.append([f"{label}: {tenant.name}", *slowdowns])
+    headings = [experiment.axis, *policies]
+    return f"Mean slowdown of each tenant's requests.\n\n{markdown(headings, content)}"
 
 
 def along_axis(experiment: Experiment, rows: Sequence[Row]) -> str:
@@ -108,6 +126,7 @@ def reference_summary(experiment: Experiment, rows: Sequence[Row]) -> dict[str, 
                 "mean_over_oracle": against(here, policy, ORACLE, "mean_s"),
                 "mean_over_fcfs": against(here, policy, STOCK, "mean_s"),
                 "p99_over_fcfs": against(here, policy, STOCK, "p99_s"),
+                "slowdown_p99_over_fcfs": against(here, policy, STOCK, "slowdown_p99"),
             }
             policies[policy] = {name: asdict(v) for name, v in figures_of.items() if v is not None}
         summary[label] = {
@@ -116,7 +135,3 @@ def reference_summary(experiment: Experiment, rows: Sequence[Row]) -> dict[str, 
             "policies": policies,
         }
     return summary
-
-
-def all_experiments(short: bool) -> list[Experiment]:
-    return [e.short() if short else e for e in EXPERIMENTS.values()]

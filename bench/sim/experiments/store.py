@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +25,16 @@ class Store:
         with path.open("a") as file:
             file.write("\n" * cut_short + json.dumps(row) + "\n")
 
-    def rows(self, experiment: Experiment, policies: Sequence[str]) -> list[Row]:
+    def rows(self, experiment: Experiment) -> list[Row]:
         """Return the rows of the experiment as it is defined now, in its order."""
         done = self._by_digest()
-        cells = experiment.cells(policies)
+        cells = experiment.cells()
         return [{**done[cell.digest], **cell.axes} for cell in cells if cell.digest in done]
 
-    def missing(self, experiment: Experiment, policies: Sequence[str]) -> list[Cell]:
+    def missing(self, experiment: Experiment) -> list[Cell]:
         """Return the cells that have not been simulated, by this experiment or by another one."""
         done = self._by_digest()
-        cells = {cell.digest: cell for cell in experiment.cells(policies)}
+        cells = {cell.digest: cell for cell in experiment.cells()}
         return [cell for digest, cell in cells.items() if digest not in done]
 
     def _by_digest(self) -> dict[str, Row]:
