@@ -1,9 +1,16 @@
 """Count how many outputs change when requests are paused at random, against stock SGLang.
 
-    python -m gpu.identity --model MODEL --draft HEAD --prompts A.jsonl --out DIR --shape tree
+    python -m gpu.identity --model MODEL --draft HEAD --prompts A.jsonl --out DIR --case tree
 
 A stock server and a patched one run side by side. Between reports the patched one gets a random
-order, until it has made PAUSES pauses; strict memory checks are on. Writes DIR/identity-SHAPE.json.
+order, until it has made PAUSES pauses; strict memory checks are on. Writes DIR/identity-CASE.json,
+unless it is there. Cases:
+
+    tree, chain    the two forms of draft
+    pressure       tree, and the patched server has so little KV cache that paused requests are
+                   demoted and computed anew: by other kernels, so that only `--dtype float32`
+                   (where the GPU's kernels take it) can be exact
+    anything else  tree, with what makes it another case in --sglang-args (`--tp-size 2`)
 
 In bfloat16 the shape of a batch decides near ties, so two runs of stock SGLang differ, too: give
 `--sglang-args --enable-deterministic-inference` (kernels whose results do not depend on the batch)
@@ -17,19 +24,21 @@ import asyncio
 import json
 from contextlib import ExitStack
 
-import httpx
-
 from e2e.fake_random_service import fake_random_service
 from gpu.prompts import complete_closed, read_prompts
-from gpu.servers import arguments, server
+from gpu.servers import arguments, flush_cache, internal_state, note_machine, server
 from gpu.shapes import SHAPES
 from testbed.launch import SglangServer
 
 PAUSES = 10_000
+PAUSES_UNDER_PRESSURE = 2_000
 REQUESTS = 256
 RESIDENT = 64
 RUNNING = 8
 RUNS_AT_MOST = 20
+PRESSURE = "pressure"
+PRESSURE_TOKENS = 10_000
+"""KV cache under pressure: enough for RUNNING requests of the longest kind, not for RESIDENT."""
 SEED = 0
 CHECKS = {
     "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE": "1",
@@ -39,23 +48,30 @@ CHECKS = {
 
 def main() -> None:
     parser = arguments("gpu.identity", __doc__)
-    parser.add_argument("--shape", choices=SHAPES, default="tree", help="form of the draft")
+    parser.add_argument("--case", default="tree", help="names the result; see above")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"identity-{options.case}.json"
+    if path.exists():
+        return
+    note_machine(options, f"identity-{options.case}")
     result = compare(options)
-    path = options.out / f"identity-{options.shape}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result), path)
 
 
 def compare(options: argparse.Namespace) -> dict[str, object]:
     """Run both servers; return the counts."""
-    texts = [prompt.text for prompt in read_prompts(options.prompts, SEED)[:REQUESTS]]
-    lengths = [32 + index * 53 % 400 for index in range(len(texts))]
+    count, least, spread, kv_tokens = REQUESTS, 32, 400, PRESSURE_TOKENS
+    wanted = PAUSES_UNDER_PRESSURE if options.case == PRESSURE else PAUSES
+    if options.short:
+        count, least, spread, kv_tokens, wanted = 16, 8, 40, 700, 20
+    texts = [prompt.text for prompt in read_prompts(options.prompts, SEED)[:count]]
+    lengths = [least + index * 53 % spread for index in range(len(texts))]
+    shape = options.case if options.case in SHAPES else "tree"
 
     def outputs(server: SglangServer, label: str) -> list[tuple[int, ...]]:
         # From the same state of the cache: how a prompt is split changes how it is computed.
-        httpx.post(f"{server.base_url}/flush_cache", timeout=60).raise_for_status()
+        flush_cache(server)
         return asyncio.run(complete_closed(server.base_url, texts, lengths, label, RESIDENT))
 
     with ExitStack() as stack:
@@ -65,12 +81,11 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
             "patched": (
                 *("--laps-endpoint", address, "--laps-max-running", str(RUNNING)),
                 *("--max-running-requests", str(RESIDENT)),
+                *(("--max-total-tokens", str(kv_tokens)) if options.case == PRESSURE else ()),
             ),
         }
         stock, patched = (
-            server(
-                options, options.shape, f"identity-{options.shape}-{name}", *own, environment=CHECKS
-            )
+            server(options, shape, f"identity-{options.case}-{name}", *own, environment=CHECKS)
             for name, own in flags.items()
         )
         for process in (stock, patched):
@@ -81,13 +96,14 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         expected = outputs(stock, "stock 1")
         again = outputs(stock, "stock 2")
         differences = runs = 0
-        while pauses(patched) < PAUSES and runs < RUNS_AT_MOST:
+        while counted(patched)["pauses"] < wanted and runs < RUNS_AT_MOST:
             runs += 1
             differences += count_differences(expected, outputs(patched, f"paused {runs}"))
         return {
-            "shape": options.shape,
+            "case": options.case,
             "sglang_args": options.sglang_args,
-            "pauses": pauses(patched),
+            "pauses": counted(patched)["pauses"],
+            "demotions": counted(patched)["demotions"],
             "requests": runs * len(texts),
             "differences": differences,
             "stock_requests": len(texts),
@@ -95,10 +111,10 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         }
 
 
-def pauses(patched: SglangServer) -> int:
-    """Return how many pauses the server has made."""
-    info = httpx.get(f"{patched.base_url}/server_info", timeout=60).raise_for_status().json()
-    return int(info["internal_states"][0]["laps"]["pauses"])
+def counted(patched: SglangServer) -> dict[str, int]:
+    """Return what the plugin has counted since the server started."""
+    laps: dict[str, int] = internal_state(patched)["laps"]
+    return laps
 
 
 def count_differences(expected: list[tuple[int, ...]], found: list[tuple[int, ...]]) -> int:

@@ -35,6 +35,8 @@ class Reply:
 
     rid: str
     completion_tokens: int
+    rounds: int
+    """Verify rounds."""
 
 
 def read_prompts(paths: Sequence[Path], seed: int) -> list[Prompt]:
@@ -69,10 +71,12 @@ async def send_closed(
             messages=[{"role": "user", "content": prompts[index].text}],
             max_tokens=max_tokens,
             temperature=0,
-            extra_body={"rid": rid},
+            extra_body={"rid": rid, "return_meta_info": True},
         )
         tokens = reply.usage.completion_tokens if reply.usage is not None else 0
-        return Reply(rid, tokens)
+        # An extension of SGLang's, hence unknown to the client's types.
+        told = getattr(reply.choices[0], "meta_info", None) or {}
+        return Reply(rid, tokens, told.get("spec_verify_ct", 0))
 
     return await _closed_loop(base_url, send, len(prompts), label, clients)
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpu.prompts import Prompt, Reply, read_prompts, send_closed
 from gpu.recorder import Recorder, recording
-from gpu.servers import arguments, server
+from gpu.servers import arguments, note_machine, server
 from gpu.shapes import SHAPES
 
 CLIENTS = 48
@@ -25,6 +25,7 @@ SWEEP = (1, 2, 4, 8, 16, 24, 32, 40, 48)
 """Clients at once when steps are timed by batch size."""
 SWEEP_TOKENS = 128
 MAX_TOKENS = 1024
+SHORT, SHORT_TOKENS = 8, 16
 SEED = 0
 
 
@@ -32,10 +33,10 @@ def main() -> None:
     parser = arguments("gpu.record", __doc__)
     parser.add_argument("--limit", type=int, help="record only so many requests")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    prompts = read_prompts(options.prompts, SEED)[: options.limit]
+    prompts = read_prompts(options.prompts, SEED)[: SHORT if options.short else options.limit]
     for shape in SHAPES:
         if not (options.out / f"steps-{shape}.npz").exists():
+            note_machine(options, "record")
             record(shape, prompts, options)
 
 
@@ -54,12 +55,14 @@ def record(shape: str, prompts: list[Prompt], options: argparse.Namespace) -> No
                 return asyncio.run(send_closed(process.base_url, some, label, clients, max_tokens))
 
             # New batch shapes compile kernels: let them, outside of what is kept.
-            run("warm-up", prompts[: 4 * CLIENTS], CLIENTS, 64)
-            replies = run("all", prompts, CLIENTS, MAX_TOKENS)
+            longest = SHORT_TOKENS if options.short else MAX_TOKENS
+            run("warm-up", prompts[: 4 * CLIENTS], CLIENTS, min(64, longest))
+            replies = run("all", prompts, CLIENTS, longest)
             save_acceptance(options.out / f"acceptance-{shape}.npz", recorder, prompts, replies)
             begin = len(recorder.steps)
-            for clients in SWEEP:
-                run(f"sweep-{clients}", prompts[: max(6, 3 * clients)], clients, SWEEP_TOKENS)
+            sweep_tokens = min(SWEEP_TOKENS, longest)
+            for clients in SWEEP[:2] if options.short else SWEEP:
+                run(f"sweep-{clients}", prompts[: max(6, 3 * clients)], clients, sweep_tokens)
             save_steps(options.out / f"steps-{shape}.npz", recorder, begin)
 
 

@@ -1,73 +1,139 @@
-"""Compare the throughput of a patched server with stock SGLang's when both have all they can do.
+"""What the plugin costs: throughput and step time, against stock SGLang that does the same work.
 
     python -m gpu.throughput --model MODEL --draft HEAD --prompts A.jsonl --out DIR
 
-Both servers are up; the load goes to one and the other in turn, ROUNDS times. The patched one is
-under `laps serve --policy fcfs` with the same cap as stock SGLang, so that it does the same work
-and pays for reports and plans. Writes DIR/throughput.json: output tokens per second of each run.
+Three servers are up: stock, patched with the engine embedded, and patched under `laps serve`; both
+under `fcfs` with the same cap as stock, so that they do the same work and pay for reports and
+plans. The load goes to one after the other, in turns. Two measures: output tokens per second when
+all have more than they can do, and the time of a step with a fixed number of requests running. Each
+is a line in DIR/throughput.jsonl, written when it is done; what is there is not run again.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import statistics
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 
+from gpu.contest import read_rows
+from gpu.figures import Row, steps_at
+from gpu.load import Clients
 from gpu.prompts import Prompt, read_prompts, send_closed
-from gpu.servers import arguments, server
+from gpu.servers import arguments, internal_state, note_machine, server, tapped
+from gpu.systems import PLAN_TTL_S, wait_for_service
+from gpu.workload import all_at_once
+from laps.client import SyncLapsClient
 from testbed.launch import SglangServer
 from testbed.service import LapsService
 
-ROUNDS = 4
+TURNS = 4
 RUNNING = 48
 CLIENTS = 64
 REQUESTS = 512
 MAX_TOKENS = 256
+STEPS_AT = (16, 48)
+"""Requests at once when steps are timed."""
+STEP_TOKENS = 1024
 SEED = 0
+STOCK, EMBEDDED, REMOTE = MODES = ("stock", "embedded", "remote")
 
 
 def main() -> None:
     options = arguments("gpu.throughput", __doc__).parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    prompts = read_prompts(options.prompts, SEED)[:REQUESTS]
-    runs: dict[str, list[float]] = {"stock": [], "patched": []}
-    with ExitStack() as stack:
+    note_machine(options, "throughput")
+    path = options.out / "throughput.jsonl"
+    turns, sizes = (1, (2,)) if options.short else (TURNS, STEPS_AT)
+    measures = [("throughput", RUNNING), *(("steps", size) for size in sizes)]
+    done = {(row["turn"], row["measure"], row["running"], row["mode"]) for row in read_rows(path)}
+    missing = [
+        (turn, measure, running, mode)
+        for turn in range(1, turns + 1)
+        for measure, running in measures
+        # The one that goes first changes: whatever drifts meanwhile is shared.
+        for mode in (MODES[turn % 3 :] + MODES[: turn % 3])
+        if (turn, measure, running, mode) not in done
+    ]
+    if not missing:
+        return
+    prompts = read_prompts(options.prompts, SEED)[: 8 if options.short else REQUESTS]
+    with Clients() as clients, ExitStack() as stack:
         service = stack.enter_context(
-            LapsService("--policy", "fcfs", log_path=options.out / "laps.log")
+            LapsService(
+                *("--policy", "fcfs", "--plan-ttl-s", PLAN_TTL_S),
+                log_path=options.out / "logs" / "throughput-service.log",
+            )
         )
-        cap = ("--max-running-requests", str(RUNNING))
-        servers = {
-            "stock": server(options, "tree", "throughput-stock", *cap),
-            "patched": server(
-                options, "tree", "throughput-patched", *cap, "--laps-endpoint", service.address
-            ),
-        }
-        for process in servers.values():
-            stack.callback(process.stop)
-            process.start()
-        for process in servers.values():
-            process.wait_until_ready()
-        for name, process in servers.items():
-            tokens_per_s(process, prompts, f"warm-up {name}")
-        for turn in range(ROUNDS):
-            # The one that goes first changes: whatever drifts meanwhile is shared.
-            for name in sorted(servers, reverse=bool(turn % 2)):
-                rate = tokens_per_s(servers[name], prompts, f"{name} {turn + 1}")
-                runs[name].append(round(rate, 1))
-    medians = {name: statistics.median(rates) for name, rates in runs.items()}
-    result = {"tokens_per_s": runs, "ratio": medians["patched"] / medians["stock"]}
-    path = options.out / "throughput.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result), path)
+        servers = start(options, service, stack)
+        for mode, process in servers.items():
+            tokens_per_s(process, prompts, f"warm-up {mode}", options.short)
+        for turn, measure, running, mode in missing:
+            process = servers[mode]
+            label = f"{measure} {running} {mode} {turn}"
+            row: Row = {"measure": measure, "running": running, "mode": mode, "turn": turn}
+            if measure == "throughput":
+                rate = tokens_per_s(process, prompts, label, options.short)
+                row["tokens_per_s"] = round(rate, 1)
+            else:
+                row |= step_times(process, clients, prompts, running, label, options.short)
+            if mode == REMOTE:
+                with SyncLapsClient(service.address) as operator:
+                    row["fresh_share"] = operator.list_workers()[0].fresh_share
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(json.dumps(row), flush=True)
 
 
-def tokens_per_s(process: SglangServer, prompts: list[Prompt], label: str) -> float:
-    """Run the load; return the output tokens per second."""
+def start(
+    options: argparse.Namespace, service: LapsService, stack: ExitStack
+) -> dict[str, SglangServer]:
+    """Start the three servers at once; they are stopped with `stack`."""
+    cap = ("--max-running-requests", str(RUNNING))
+    flags = {
+        STOCK: cap,
+        EMBEDDED: (*cap, "--laps-embedded", "--laps-policy", "fcfs"),
+        REMOTE: (*cap, "--laps-endpoint", service.address),
+    }
+    servers = {
+        mode: server(options, "tree", f"throughput-{mode}", *own, environment=tapped())
+        for mode, own in flags.items()
+    }
+    for process in servers.values():
+        stack.callback(process.stop)
+        process.start()
+    for process in servers.values():
+        process.wait_until_ready()
+    wait_for_service(servers[REMOTE])
+    return servers
+
+
+def tokens_per_s(
+    process: SglangServer, prompts: Sequence[Prompt], label: str, short: bool
+) -> float:
+    """Run the saturating load; return the output tokens per second."""
     begin = time.perf_counter()
-    replies = asyncio.run(send_closed(process.base_url, prompts, label, CLIENTS, MAX_TOKENS))
+    longest = 16 if short else MAX_TOKENS
+    replies = asyncio.run(send_closed(process.base_url, prompts, label, CLIENTS, longest))
     return sum(r.completion_tokens for r in replies) / (time.perf_counter() - begin)
+
+
+def step_times(
+    process: SglangServer,
+    clients: Clients,
+    prompts: Sequence[Prompt],
+    running: int,
+    label: str,
+    short: bool,
+) -> Row:
+    """Have `running` requests decode together; return the times of the steps that had them all."""
+    texts = [prompts[index % len(prompts)].text for index in range(running)]
+    jobs = all_at_once(range(running), [32 if short else STEP_TOKENS] * running)
+    clients.run(process.base_url, f"{label} warm-up", jobs, texts)
+    internal_state(process)
+    clients.run(process.base_url, label, jobs, texts)
+    return steps_at(internal_state(process)["bench"], running)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,13 +24,16 @@ LAPS = (sys.executable, "-m", "laps.cli")
 
 
 class LapsService:
-    """`laps serve` of this environment, always at the same address."""
+    """`laps serve` of this environment, always at the same address.
 
-    def __init__(self, *arguments: str, log_path: Path) -> None:
+    `command` starts the `laps` that serves.
+    """
+
+    def __init__(self, *arguments: str, log_path: Path, command: Sequence[str] = LAPS) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.log_path = log_path
-        self._arguments = arguments
+        self._serve = (*command, "serve", "--listen", self.address, *arguments)
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -54,7 +58,7 @@ class LapsService:
         """Start the process and wait until it accepts connections."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*LAPS, "serve", "--listen", self.address, *self._arguments],
+                self._serve,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches whoever started it, who then stops it

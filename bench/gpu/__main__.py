@@ -1,0 +1,56 @@
+"""Everything on the GPU page, stage after stage (`make bench-gpu`).
+
+A stage that fails does not stop those after it. What has a result is skipped.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+
+from gpu.servers import arguments
+
+STAGES = (
+    ("identity", "--case", "tree"),
+    ("identity", "--case", "chain"),
+    ("identity", "--case", "pressure"),
+    ("record",),
+    ("throughput",),
+    ("compare",),
+    ("large",),
+)
+
+
+def main() -> None:
+    options = arguments("gpu", __doc__).parse_args()
+    common = [
+        *("--model", str(options.model), "--draft", str(options.draft), "--prompts"),
+        *map(str, options.prompts),
+        *("--out", str(options.out), f"--sglang-args={shlex.join(options.sglang_args)}"),
+        *(("--short",) if options.short else ()),
+    ]
+    # A short run shows that the page can be written, and leaves the real one alone.
+    docs = ("--docs", str(options.out / "docs")) if options.short else ()
+    failed = [stage for stage in STAGES if run(*stage, *common)]
+    failed += [("page",)] if run("page", "--out", str(options.out), *docs) else []
+    if failed:
+        sys.exit(
+            f"failed: {', '.join(map(shlex.join, failed))} (see above, and {options.out}/logs)"
+        )
+
+
+def run(stage: str, *flags: str) -> int:
+    """Run one stage; return its exit status."""
+    print(f"--- {stage} {shlex.join(flags[:2])}", flush=True)
+    process = subprocess.Popen([sys.executable, "-m", f"gpu.{stage}", *flags])
+    try:
+        return process.wait()
+    except BaseException:  # a signal: the stage has servers to stop
+        process.terminate()
+        process.wait()
+        raise
+
+
+if __name__ == "__main__":
+    main()

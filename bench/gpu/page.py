@@ -1,0 +1,281 @@
+"""Write docs/results-gpu.md, its figures and summary.json from the raw data.
+
+    python -m gpu.page [--out DIR] [--docs DIR]
+
+Needs no GPU and no SGLang. What was not measured is named as missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gpu.figures import Row
+from gpu.summary import (
+    STOCK,
+    Contest,
+    Results,
+    Spread,
+    read_results,
+    spread,
+    step_share,
+    step_sizes,
+    summary,
+    targets,
+    throughput_ratio,
+)
+from sim.tables import markdown
+from sim.traces import load_traces
+
+ROOT = Path(__file__).parents[2]
+TEXT = Path(__file__).with_name("page.md")
+ORACLE = "oracle"
+COLUMNS: tuple[tuple[str, str, int], ...] = (
+    ("P50 (s)", "p50_s", 2),
+    ("P99 (s)", "p99_s", 2),
+    ("TTFT (s)", "ttft_mean_s", 2),
+    ("P99 TTFT (s)", "ttft_p99_s", 2),
+    ("slowdown", "slowdown_mean", 2),
+    ("tokens/s", "throughput_tok_s", 0),
+    ("preemptions", "preemptions", 0),
+    ("accept length", "accept_length", 2),
+    ("T~ error", "estimate_error", 2),
+)
+"""Heading, figure and digits; beside the means and what they are multiples of."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="gpu.page", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "gpu")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page")
+    options = parser.parse_args()
+    print(write(options.out, options.docs))
+
+
+def write(folder: Path, docs: Path) -> Path:
+    """Write the page of a folder of raw data; return its path."""
+    results = read_results(folder)
+    (folder / "summary.json").write_text(json.dumps(summary(results), indent=1) + "\n")
+    parts = {
+        "machines": machines(results),
+        "targets": target_table(results),
+        "running": str(max((row["running"] for row in results.compare.rows), default="16")),
+        "compare": contest_part(results.compare, "compare", docs),
+        "identity": identity(results),
+        "cost": cost(results),
+        "large": contest_part(results.large, "large", docs),
+        "recordings": recordings(folder),
+    }
+    path = docs / "results-gpu.md"
+    docs.mkdir(parents=True, exist_ok=True)
+    path.write_text(re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEXT.read_text()))
+    return path
+
+
+def missing(stage: str) -> str:
+    """Say that a stage has no results."""
+    return f"Not run yet: `python -m gpu.{stage}`."
+
+
+def machines(results: Results) -> str:
+    """Return where and with what each stage was run."""
+    if not results.machines:
+        return "Nothing has been run yet."
+    content = [
+        [
+            stage,
+            note["date"],
+            f"{note['gpus']} x {note['gpu']}" if note["gpu"] else "**no GPU: CPU test bed**",
+            note.get("driver") or "",
+            note["sglang"],
+            f"{note['model']}, {note['draft']}",
+            f"`{note['sglang_args']}`" + (" (`--short`)" if note.get("short") else ""),
+        ]
+        for stage, note in results.machines.items()
+    ]
+    headings = ("stage", "date", "GPU", "driver", "SGLang", "models", "SGLang's arguments")
+    return markdown(headings, content)
+
+
+def target_table(results: Results) -> str:
+    """Return what was to be reached, and what was."""
+    content = [
+        [
+            target.what,
+            f"{'at most' if target.at_most else 'at least'} {target.bound:g}",
+            "" if target.found is None else f"{target.found:.4g}",
+            target.verdict,
+        ]
+        for target in targets(results)
+    ]
+    return markdown(("figure", "target", "measured", ""), content)
+
+
+def contest_part(contest: Contest, stage: str, docs: Path) -> str:
+    """Return a table for each load, and draw mean and P99 by policy."""
+    if not contest.rows:
+        return missing(stage)
+    from gpu.plots import by_policy  # matplotlib is of the page alone
+
+    parts = []
+    for load in contest.loads:
+        rows = [row for row in contest.rows if row["load"] == load]
+        parts.append(f"**Load {load}** ({size(rows)})\n\n{contest_table(contest, load)}")
+    path = docs / "figures" / f"gpu-{stage}.svg"
+    by_policy(contest, path)
+    parts.append(f"![Mean and P99 by policy and load](figures/{path.name})")
+    return "\n\n".join(parts)
+
+
+def contest_table(contest: Contest, load: str) -> str:
+    """Return the line of each policy under a load."""
+    headings = ("policy", "mean (s)", "mean / stock", "mean / oracle", "P99 / stock")
+    content = []
+    for policy in contest.policies(load):
+        multiples = (
+            contest.against(load, policy, STOCK, "mean_s"),
+            contest.against(load, policy, ORACLE, "mean_s"),
+            contest.against(load, policy, STOCK, "p99_s"),
+        )
+        content.append(
+            [
+                f"`{policy}`",
+                ranged(contest.of(load, policy, "mean_s"), 2),
+                *(ranged(multiple, 3) for multiple in multiples),
+                *(plain(contest.of(load, policy, name), digits) for _, name, digits in COLUMNS),
+            ]
+        )
+    return markdown((*headings, *(heading for heading, _, _ in COLUMNS)), content)
+
+
+def size(rows: Sequence[Row]) -> str:
+    """Say how much was run, and what must be known to trust it."""
+    rounds = len({row["round"] for row in rows})
+    requests = sorted({row["n"] for row in rows})
+    failed = sum(row["failed"] for row in rows)
+    fallbacks = sum(row["fallbacks"] for row in rows)
+    late = max(row["lateness_p99_s"] for row in rows)
+    return (
+        f"{rounds} rounds of {requests[-1]} requests; {failed} failed, P99 of lateness at most "
+        f"{1e3 * late:.0f} ms, the service fell silent {fallbacks} times"
+    )
+
+
+def identity(results: Results) -> str:
+    """Return the counts of each case."""
+    if not results.identity:
+        return missing("identity")
+    headings = ("case", "pauses", "demotions", "requests", "differences", "stock differences")
+    content = [
+        [
+            case,
+            f"{row['pauses']:,}",
+            f"{row['demotions']:,}" if "demotions" in row else "",
+            f"{row['requests']:,}",
+            str(row["differences"]),
+            f"{row['stock_differences']} of {row['stock_requests']}",
+        ]
+        for case, row in results.identity.items()
+    ]
+    return markdown(headings, content)
+
+
+def cost(results: Results) -> str:
+    """Return throughput and step times of the servers."""
+    if not results.throughput:
+        return missing("throughput")
+
+    def of(figure: str, **wanted: object) -> Spread | None:
+        rows = [row for row in results.throughput if wanted.items() <= row.items()]
+        values = [row[figure] for row in rows if row.get(figure) is not None]
+        return spread(values) if values else None
+
+    def over_stock(value: float | None) -> str:
+        return "" if value is None else f"{value:.4f}"
+
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{value:+.1%}"
+
+    modes = list(dict.fromkeys(row["mode"] for row in results.throughput))
+    modes.sort(key=("stock", "embedded", "remote").index)
+    content = [
+        [
+            mode,
+            ranged(of("tokens_per_s", mode=mode), 0),
+            "" if mode == STOCK else over_stock(throughput_ratio(results, mode)),
+            plain(of("fresh_share", mode=mode), 4),
+        ]
+        for mode in modes
+    ]
+    parts = [markdown(("server", "tokens/s", "over stock", "fresh"), content)]
+    for running in step_sizes(results):
+        content = [
+            [
+                mode,
+                *(ranged(in_ms(of(name, mode=mode, running=running)), 3) for name in STEP),
+                *(
+                    "" if mode == STOCK else share(step_share(results, mode, running, name))
+                    for name in STEP
+                ),
+            ]
+            for mode in modes
+        ]
+        headings = ("server", "P50 (ms)", "P99 (ms)", "P50 added", "P99 added")
+        parts.append(f"**Steps with {running} running**\n\n{markdown(headings, content)}")
+    if not step_sizes(results):
+        parts.append("Step times were not measured yet.")
+    return "\n\n".join(parts)
+
+
+STEP = ("p50_s", "p99_s")
+
+
+def recordings(folder: Path) -> str:
+    """Return what the recordings hold."""
+    content = []
+    for path in sorted(folder.glob("acceptance-*.npz")):
+        traces = load_traces(path)
+        rounds = len(traces.accepted)
+        content.append(
+            [
+                path.stem.removeprefix("acceptance-"),
+                f"{len(traces):,}",
+                f"{rounds:,}",
+                f"{1 + float(np.mean(traces.accepted)):.2f}",
+            ]
+        )
+    headings = ("drafts", "requests", "rounds", "mean accept length")
+    return markdown(headings, content) if content else missing("record")
+
+
+def in_ms(seconds: Spread | None) -> Spread | None:
+    """Return the same in milliseconds."""
+    if seconds is None:
+        return None
+    return Spread(1e3 * seconds.median, 1e3 * seconds.least, 1e3 * seconds.most)
+
+
+def ranged(value: Spread | None, digits: int) -> str:
+    """Return median and range."""
+    if value is None:
+        return ""
+    number: Callable[[float], str] = f"{{:.{digits}f}}".format
+    if value.least == value.most:
+        return number(value.median)
+    return f"{number(value.median)} ({number(value.least)}–{number(value.most)})"
+
+
+def plain(value: Spread | None, digits: int) -> str:
+    """Return the median."""
+    return "" if value is None else f"{value.median:.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()

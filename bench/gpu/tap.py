@@ -1,0 +1,78 @@
+"""A plugin of SGLang's that measures its steps, in a stock server and a patched one alike.
+
+It is found through `tap_site`, which `gpu.servers.tapped` puts on a server's PYTHONPATH; no server
+that is started otherwise has it. What it saw since it was last asked is in `/server_info`, beside
+what the scheduler says of itself, as `bench`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from gpu.forced import ForcedAcceptance
+from laps_sglang.compat import SCHEDULER
+from sim.traces import load_traces
+
+TRACES = "LAPS_BENCH_TRACES"
+"""Environment variable with the recording that forces acceptance; unset: none is forced."""
+MOST_STEPS = 200_000
+"""Steps that are kept: more than any measurement takes between two questions."""
+EAGLE_SAMPLE = "sglang.srt.speculative.eagle_worker_common.eagle_sample"
+
+
+class Tap:
+    """The verify rounds of one scheduler process."""
+
+    def __init__(self, forced: ForcedAcceptance | None) -> None:
+        self._forced = forced
+        self._before: float | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._steps: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
+        self._rows = 0
+        self._committed = 0
+
+    def took_result(self, result: None, scheduler: Any, batch: Any, outcome: Any) -> None:
+        """AFTER hook on `process_batch_result`: time the round, if one came just before it."""
+        now = time.perf_counter()
+        if not batch.forward_mode.is_decode():
+            self._before = None
+            return
+        rows = len(batch.reqs)
+        self._rows += rows
+        self._committed += rows + outcome.num_correct_drafts
+        if self._before is not None:
+            self._steps.append((rows, round((now - self._before) * 1e6)))
+        self._before = now
+
+    def tell(self, output: Any, scheduler: Any, request: Any) -> Any:
+        """AFTER hook on `get_internal_state`: say what there was since the last time."""
+        output.internal_state["bench"] = {
+            "steps": [list(step) for step in self._steps],
+            "rows": self._rows,
+            "committed": self._committed,
+            "forced_rows": self._forced.rows if self._forced else 0,
+        }
+        self._clear()
+        return output
+
+
+def activate() -> None:
+    """Entry point (group `sglang.srt.plugins`): tap this process if it is a scheduler's."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
+    if "sglang.srt.managers.scheduler" not in sys.modules:
+        return
+    path = os.environ.get(TRACES)
+    forced = ForcedAcceptance(load_traces(Path(path))) if path else None
+    tap = Tap(forced)
+    HookRegistry.register(f"{SCHEDULER}.process_batch_result", tap.took_result, HookType.AFTER)
+    HookRegistry.register(f"{SCHEDULER}.get_internal_state", tap.tell, HookType.AFTER)
+    if forced is not None:
+        HookRegistry.register(EAGLE_SAMPLE, forced.sample, HookType.AROUND)

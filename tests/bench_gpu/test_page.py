@@ -1,0 +1,171 @@
+"""The GPU page, its figures and its verdicts, from made-up rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpu.figures import latency_figures, saturated_rps, step_figures, steps_at
+from gpu.load import Job, Timing
+from gpu.page import write
+from gpu.summary import read_results, summary, targets
+from gpu.workload import Pool
+from sim.traces import save_traces
+
+MEANS = {"stock": 2.0, "mlfq": 1.6, "srtf": 1.3, "laps-sd": 1.2, "laps-sd+": 1.1, "oracle": 1.0}
+
+
+def row(policy: str, load: str = "0.95", turn: int = 1, **changed: Any) -> dict[str, Any]:
+    mean_s = MEANS[policy] * turn
+    return {
+        "round": turn,
+        "load": load,
+        "policy": policy,
+        "n": 100,
+        "counted": 80,
+        "failed": 0,
+        "mean_s": mean_s,
+        "p50_s": mean_s / 2,
+        "p99_s": 5 * mean_s,
+        "ttft_mean_s": 0.1,
+        "ttft_p99_s": 0.2,
+        "slowdown_mean": 1.5,
+        "throughput_tok_s": 4000.0,
+        "lateness_p99_s": 0.001,
+        "accept_length": 2.4,
+        "running_mean": 14.0,
+        "step_p50_s": 0.005,
+        "step_p99_s": 0.007,
+        "preemptions": 0,
+        "demotions": 0,
+        "fallbacks": 0,
+        "estimate_error": None,
+        "running": 16,
+        **changed,
+    }
+
+
+def cost(measure: str, mode: str, turn: int, **figures: float) -> dict[str, Any]:
+    return {"measure": measure, "running": 16, "mode": mode, "turn": turn, **figures}
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A folder with two rounds at 0.95, costs, and an identity run."""
+    rows = [row(policy, turn=turn) for turn in (1, 2) for policy in MEANS]
+    write_lines(tmp_path / "compare.jsonl", rows)
+    write_lines(
+        tmp_path / "throughput.jsonl",
+        [
+            cost("throughput", "stock", 1, tokens_per_s=1000.0),
+            cost("throughput", "remote", 1, tokens_per_s=950.0),
+            cost("throughput", "remote", 2, tokens_per_s=970.0),
+            cost("steps", "stock", 1, p50_s=0.004, p99_s=0.005),
+            cost("steps", "remote", 1, p50_s=0.0041, p99_s=0.0051),
+        ],
+    )
+    case = {"sglang_args": [], "pauses": 12_000, "demotions": 3, "requests": 512, "differences": 0}
+    case |= {"stock_requests": 256, "stock_differences": 1}
+    (tmp_path / "identity-tree.json").write_text(json.dumps(case))
+    save_traces(tmp_path / "acceptance-tree.npz", [[0, 3], [2]], 7)
+    return tmp_path
+
+
+def test_the_summary_has_the_medians_by_load_and_policy(raw: Path) -> None:
+    figures = summary(read_results(raw))
+    assert figures["loads"]["0.95"]["laps-sd+"]["mean_s"] == pytest.approx(1.65)
+    assert figures["loads"]["0.95"]["laps-sd+"]["estimate_error"] is None
+    assert figures["identity"] == {"pauses": 12_000, "differences": 0, "demotions": 3}
+    assert figures["throughput_ratio"] == pytest.approx(0.96)
+    assert figures["throughput_ratio_embedded"] is None
+    assert figures["step_added_p99_share"] == pytest.approx(0.02)
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    """What was found and said of each target, by what it is about."""
+    return {
+        target.what: target.verdict
+        if target.found is None
+        else f"{target.found:.3f} {target.verdict}"
+        for target in targets(read_results(folder))
+    }
+
+
+def test_targets_are_met_missed_or_not_measured(raw: Path) -> None:
+    found = verdicts(raw)
+    assert found["mean at 0.95, over stock's"] == "0.550 met"
+    assert found["mean at 0.9, over stock's"] == "not measured"
+    # Half of what it is about is missing.
+    assert found["mean over the oracle's, at 0.95 and under bursts"] == "not measured"
+    assert found["throughput over stock's"] == "0.960 missed"
+    assert found["P99 of a step: added"] == "0.020 missed"
+    assert found["outputs that differ in the identity runs"] == "0.000 met"
+    rows = [row(policy, "0.95-bursts") for policy in MEANS]
+    with (raw / "compare.jsonl").open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in rows)
+    found = verdicts(raw)
+    assert found["mean over the oracle's, at 0.95 and under bursts"] == "1.100 met"
+    assert found["mean over SRTF's, at 0.95 and under bursts"] == "0.846 met"
+
+
+def test_the_page_has_what_was_measured_and_names_what_was_not(raw: Path, tmp_path: Path) -> None:
+    text = write(raw, tmp_path / "docs").read_text()
+    assert "{{" not in text
+    assert "| `laps-sd+` | 1.65 (1.10–2.20) | 0.550 | 1.100 | 0.550 |" in text
+    assert "Not run yet: `python -m gpu.large`." in text
+    assert "| tree | 12,000 | 3 | 512 | 0 | 1 of 256 |" in text
+    assert "| tree | 2 | 3 | 2.67 |" in text
+    assert (tmp_path / "docs" / "figures" / "gpu-compare.svg").stat().st_size > 10_000
+    assert json.loads((raw / "summary.json").read_text())["throughput_ratio"]
+
+
+def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:
+    text = write(tmp_path, tmp_path / "docs").read_text()
+    assert text.count("Not run yet") == 5
+    assert "missed" not in text
+
+
+def test_of_a_run_the_middle_counts_and_failures_do_not() -> None:
+    pool = Pool("", [10] * 20, [5] * 20, 0.1, 1.0, 2)
+    jobs = [Job(number, number, float(number), 10, 10) for number in range(20)]
+    timings = [
+        Timing(n, n, n + 0.01, n + 0.25, n + (100.0 if n in (0, 19) else 1.0), 0 if n == 7 else 10)
+        for n in range(20)
+    ]
+    figures = latency_figures(pool, jobs, timings)
+    assert (figures["n"], figures["counted"], figures["failed"]) == (20, 15, 1)
+    assert figures["mean_s"] == figures["p99_s"] == pytest.approx(1.0)
+    assert figures["ttft_mean_s"] == pytest.approx(0.25)
+    assert figures["slowdown_mean"] == pytest.approx(2.0)
+    assert figures["lateness_p99_s"] == pytest.approx(0.01)
+    assert figures["throughput_tok_s"] == pytest.approx(190 / 119, rel=1e-3)
+
+
+def test_a_run_without_any_answer_is_no_result() -> None:
+    pool = Pool("", [10], [5], 0.1, 1.0, 2)
+    with pytest.raises(ValueError, match="log"):
+        latency_figures(pool, [Job(0, 0, 0.0, 10, 10)], [Timing(0, 0.0, 0.0, 0.0, 1.0, 0)])
+
+
+def test_capacity_is_the_rate_between_filling_and_emptying() -> None:
+    done_s = [*np.arange(10.0), *np.arange(10.0, 20.0, 0.1), *np.arange(20.0, 31.0)]
+    timings = [Timing(n, 0.0, 0.0, 0.0, done, 1) for n, done in enumerate(done_s)]
+    assert saturated_rps(timings) == pytest.approx(10.0, rel=0.1)
+
+
+def test_steps_are_told_apart_by_batch_size() -> None:
+    bench = {"steps": [[16, 4000], [16, 6000], [3, 100]], "rows": 35, "committed": 70}
+    assert steps_at(bench, 16) == {"steps": 2, "p50_s": 0.005, "p99_s": 0.00598}
+    assert step_figures(bench)["accept_length"] == 2.0
+    with pytest.raises(ValueError, match="48 requests"):
+        steps_at(bench, 48)
+    nothing = step_figures({"steps": [], "rows": 0, "committed": 0})
+    assert nothing["accept_length"] is None

@@ -1,0 +1,110 @@
+"""What runs in servers and service of the GPU benchmarks: tap, forced acceptance, oracle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gpu.forced import TOKEN, ForcedAcceptance
+from gpu.service import ReplayedOracle, _of_unknown_length
+from gpu.tap import Tap
+from laps import wire
+from laps.engine.engine import Engine
+from laps.engine.types import Arrival, Capacity, Hints, PolicySpec, Snapshot, StepReport
+from laps.policies.base import PolicyError
+from sim.traces import Traces
+
+NODES, WIDTH = 8, 4
+"""Tokens of a draft tree, and its depth with the root."""
+
+
+def batch_of(*rids: str) -> Any:
+    return SimpleNamespace(reqs=[SimpleNamespace(rid=rid) for rid in rids])
+
+
+def verdict(verify_input: Any, batch: Any, *_: Any) -> Any:
+    """What the target says of a batch: nothing is accepted."""
+    rows = len(batch.reqs)
+    accept_index = torch.full((rows, WIDTH), -1, dtype=torch.int32)
+    accept_index[:, 0] = torch.arange(rows) * NODES
+    predict = torch.zeros(rows * NODES, dtype=torch.int32)
+    return predict, torch.ones(rows, dtype=torch.int32), accept_index
+
+
+def test_acceptance_is_forced_request_by_request_and_round_by_round() -> None:
+    forced = ForcedAcceptance(
+        Traces(np.array([1, 0, 3, 2], np.uint8), np.array([0, 2, 4]), drafts=7)
+    )
+    batch = batch_of("large-0-1", "f00d", "large-1-0")
+    rounds = [forced.sample(verdict, None, batch) for _ in range(3)]
+    assert [lens.tolist() for _, lens, _ in rounds] == [[4, 1, 2], [3, 1, 1], [3, 1, 1]]
+    predict, lens, index = rounds[0]
+    assert index.tolist() == [[0, 1, 2, 3], [8, -1, -1, -1], [16, 17, -1, -1]]
+    assert lens.dtype == index.dtype == torch.int32
+    assert set(predict.tolist()) == {TOKEN}
+    assert forced.rows == 6
+
+
+def test_no_more_is_forced_than_the_draft_is_deep() -> None:
+    forced = ForcedAcceptance(Traces(np.array([7], np.uint8), np.array([0, 1]), drafts=7))
+    _, lens, _ = forced.sample(verdict, None, batch_of("large-0-0"))
+    assert lens.tolist() == [WIDTH]
+
+
+def decoded(rows: int) -> Any:
+    mode = SimpleNamespace(is_decode=lambda: True)
+    return SimpleNamespace(forward_mode=mode, reqs=[None] * rows)
+
+
+def test_the_tap_times_rounds_that_follow_each_other_and_forgets_what_it_told() -> None:
+    tap = Tap(forced=None)
+    prefill = SimpleNamespace(forward_mode=SimpleNamespace(is_decode=lambda: False))
+    outcome = SimpleNamespace(num_correct_drafts=5)
+    for batch in (prefill, decoded(2), decoded(3), prefill, decoded(4)):
+        tap.took_result(None, None, batch, outcome)
+    output = SimpleNamespace(internal_state={})
+    bench = tap.tell(output, None, None).internal_state["bench"]
+    # Of three rounds one came right after another.
+    assert [rows for rows, _ in bench["steps"]] == [3]
+    assert (bench["rows"], bench["committed"]) == (9, 9 + 15)
+    again = tap.tell(SimpleNamespace(internal_state={}), None, None).internal_state["bench"]
+    assert (again["steps"], again["rows"]) == ([], 0)
+
+
+def test_the_oracle_knows_the_rounds_of_the_pool(tmp_path: Path) -> None:
+    path = tmp_path / "pool.json"
+    path.write_text(json.dumps({"rounds": [30, 10, 20]}))
+    policy = ReplayedOracle(str(path))
+    empty = Snapshot(step=0, time_s=0.0, capacity=Capacity(max_running=1, max_resident=4))
+    engine = Engine(empty, policy)
+    arrivals = [
+        Arrival(handle, rid, float(handle), 5, 400)
+        for handle, rid in enumerate(("run-0-0", "run-1-1", "run-2-2", "probe"), start=1)
+    ]
+    engine.observe(StepReport(step=1, time_s=4.0, arrived=tuple(arrivals)))
+    assert engine.plan().order == (2, 3, 1, 4)
+    # With 15 of its 20 rounds had, the third goes before the one of 10.
+    engine.observe(StepReport(step=2, time_s=5.0, prefilled=(3,)))
+    for step in range(3, 18):
+        engine.observe(StepReport(step=step, time_s=5.0, decoded=(3,), committed=(1,)))
+    assert engine.plan().order == (3, 2, 1, 4)
+
+
+def test_an_oracle_without_a_pool_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="path of a pool"):
+        ReplayedOracle(str(tmp_path / "none.json"))
+
+
+def test_the_service_is_not_told_the_length_that_the_load_fixes() -> None:
+    sent = Arrival(1, "run-0-0", 0.0, 5, max_new_tokens=37, hints=Hints(predicted_tokens=80))
+    arrival = _of_unknown_length(wire.arrival_to_proto(sent))
+    assert arrival.max_new_tokens == 400
+    assert arrival.hints == sent.hints
+    engine = Engine(Snapshot(0, 0.0, Capacity(1, 1), (arrival,)), PolicySpec("srtf"))
+    assert engine.status(1).predicted_tokens == 80

@@ -1,0 +1,109 @@
+"""What is sent to the servers that are compared: prompts, arrivals, lengths and hints."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpu.large import replayed
+from gpu.load import Job, Timing, _send_all, priority
+from gpu.prompts import PromptError, read_prompts
+from gpu.workload import LOADS, SIGMA, Pool, PoolError, digest, draw, load_pool
+from service.fake_openai import FakeOpenAI
+from sim.traces import Traces
+
+TEXTS = [f"prompt {index}" for index in range(200)]
+
+
+def pool_of(count: int = 200, capacity_rps: float = 20.0) -> Pool:
+    """A pool whose requests take from 10 to 209 rounds of 2 tokens."""
+    rounds = list(range(10, 10 + count))
+    lengths = [2 * each for each in rounds]
+    return Pool(digest(TEXTS), lengths, rounds, 0.01, capacity_rps, 16)
+
+
+def test_prompts_are_read_from_all_files_in_an_order_of_the_seed(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain.jsonl", tmp_path / "packed.jsonl.gz"
+    plain.write_text('{"prompt": "a"}\n{"prompt": "b", "source": "mine"}\n')
+    packed.write_bytes(gzip.compress(b'{"prompt": "c"}\n'))
+    found = read_prompts([plain, packed], seed=0)
+    assert {(p.source, p.text) for p in found} == {
+        ("plain", "a"),
+        ("mine", "b"),
+        ("packed.jsonl", "c"),
+    }
+    assert found == read_prompts([plain, packed], seed=0)
+    plain.write_text('{"prompt": "a"}\n["no prompt"]\n')
+    with pytest.raises(PromptError, match=r"plain\.jsonl:2"):
+        read_prompts([plain], seed=0)
+
+
+def test_a_round_has_the_same_requests_for_every_policy_and_others_than_the_next() -> None:
+    assert draw(pool_of(), "0.95", 1, 20.0) == draw(pool_of(), "0.95", 1, 20.0)
+    assert draw(pool_of(), "0.95", 1, 20.0) != draw(pool_of(), "0.95", 2, 20.0)
+    assert draw(pool_of(), "0.95", 1, 20.0) != draw(pool_of(), "0.95-bursts", 1, 20.0)
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_the_work_that_arrives_is_the_load(load: str) -> None:
+    pool = pool_of()
+    jobs = draw(pool, load, 1, 2000.0)
+    work_s = sum(pool.rounds[job.prompt] for job in jobs) / (
+        pool.capacity_rps * float(np.mean(pool.rounds))
+    )
+    # The last of very many arrivals is about when it should be; bursts are less sure of it.
+    assert work_s / jobs[-1].due_s == pytest.approx(LOADS[load].of_capacity, rel=0.05)
+    assert [job.number for job in jobs] == list(range(len(jobs)))
+    assert all(job.max_tokens == pool.output_tokens[job.prompt] for job in jobs)
+    gaps = np.diff([job.due_s for job in jobs])
+    assert gaps.std() / gaps.mean() == pytest.approx(3.0 if "bursts" in load else 1.0, rel=0.1)
+
+
+def test_hints_err_by_the_spread_that_is_stated() -> None:
+    jobs = [job for job in draw(pool_of(), "0.9", 1, 2000.0) if job.max_tokens > 100]
+    errors = np.log([job.predicted_tokens / job.max_tokens for job in jobs])
+    assert errors.std() == pytest.approx(SIGMA, rel=0.05)
+    assert errors.mean() == pytest.approx(0.0, abs=0.05)
+
+
+def test_a_prediction_twice_as_long_has_the_threshold_less_priority() -> None:
+    short, long = (Job(0, 0, 0.0, 10, tokens) for tokens in (100, 200))
+    assert priority(short) - priority(long) == 10
+
+
+def test_a_pool_of_other_prompts_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pool.json"
+    pool_of().save(path)
+    assert load_pool(path, TEXTS, 16) == pool_of()
+    with pytest.raises(PoolError, match="remove it"):
+        load_pool(path, [*TEXTS, "one more"], 16)
+    with pytest.raises(PoolError, match="--running"):
+        load_pool(path, TEXTS, 8)
+
+
+def test_a_recording_gives_lengths_and_the_rounds_that_they_take() -> None:
+    # Outputs have 1 + (2 + 1 + 4) = 8 and 1 + 4 + 4 = 9 tokens.
+    traces = Traces(np.array([1, 0, 3, 3, 3], np.uint8), np.array([0, 3, 5]), 3)
+    assert replayed(traces, 400) == ([8, 9], [3, 2])
+    # The fourth token comes with the second round of the one, the first of the other.
+    assert replayed(traces, 4) == ([4, 4], [2, 1])
+
+
+async def test_requests_carry_their_length_hint_and_id_and_failures_are_told() -> None:
+    async with FakeOpenAI() as server:
+        job = Job(number=3, prompt=7, due_s=0.0, max_tokens=12, predicted_tokens=8)
+        [timing] = await _send_all(server.url, "run", [(job, "hello")], 0.0, 1)
+        [body] = server.bodies
+        assert body["rid"] == "run-3-7"
+        assert (body["max_tokens"], body["ignore_eos"], body["priority"]) == (12, True, -30)
+        assert body["custom_params"] == {"laps": {"predicted_tokens": 8}}
+        assert json.dumps(body["messages"]).count("hello") == 1
+        assert timing.sent_s <= timing.first_s <= timing.done_s
+        server.refusal = (500, "no")
+        [failed] = await _send_all(server.url, "run", [(job, "hello")], 0.0, 1)
+        assert isinstance(failed, Timing)
+        assert failed.tokens == 0
