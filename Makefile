@@ -19,6 +19,12 @@ DRAFT ?= .models/smollm2-135m-eagle
 SGLANG_ARGS ?=
 DEMO = --model $(MODEL) --draft $(DRAFT) --sglang-args '$(SGLANG_ARGS)'
 
+# The prompts, as JSON lines; the demo's are too few to measure anything.
+PROMPTS ?= bench/demo/requests.jsonl
+GPU ?=
+GPU_BENCH = --model $(MODEL) --draft $(DRAFT) --prompts $(PROMPTS) --sglang-args='$(SGLANG_ARGS)' \
+	--out $(if $(GPU),build/gpu,bench/results/gpu) $(GPU)
+
 # Without bytecode on disk every process compiles SGLang afresh, and a server takes minutes to start.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -73,6 +79,18 @@ bench-step: setup ## what the plugin adds to a step of SGLang, embedded and remo
 .PHONY: bench-engine
 bench-engine: setup ## time and memory of the engine's decisions, to a million requests (minutes)
 	PYTHONPATH=bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m overhead
+
+.PHONY: bench-gpu
+bench-gpu: ## SGLang on a GPU, stock against patched, and docs/results-gpu.md (hours; GPU=--short: minutes)
+	@if $(HAS_GPU); then \
+	  PYTHONPATH=tests:bench:$$PYTHONPATH exec $(PYTHON) -m gpu $(GPU_BENCH); \
+	elif [ '$(GPU)' = --short ]; then \
+	  $(MAKE) --no-print-directory setup && \
+	  exec env PYTHONPATH=tests:bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m gpu $(GPU_BENCH); \
+	else \
+	  echo "bench-gpu: $(PYTHON) needs SGLang, this package and a GPU (GPU=--short: a dry run on the CPU)"; \
+	  exit 1; \
+	fi
 
 .PHONY: lint
 lint: ## format, lint and strict types, without changing anything
