@@ -16,7 +16,7 @@ from gpu.contest import add_arguments, contest, shorten
 from gpu.first_pass import measure_pool, natural_lengths
 from gpu.load import Clients
 from gpu.prompts import read_prompts
-from gpu.servers import arguments, note_machine, tapped
+from gpu.servers import arguments, tapped
 from gpu.systems import ORACLE, STOCK, STOCK_PRIORITY, System
 from gpu.workload import Pool
 
@@ -34,7 +34,6 @@ def main() -> None:
     add_arguments(parser, POLICIES)
     options = parser.parse_args()
     shorten(options)
-    note_machine(options, "compare")
     prompts = read_prompts(options.prompts, SEED)[: SHORT_PROMPTS if options.short else PROMPTS]
     texts = [prompt.text for prompt in prompts]
 

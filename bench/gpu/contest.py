@@ -13,7 +13,7 @@ import numpy as np
 
 from gpu.figures import Row, latency_figures, step_figures
 from gpu.load import Clients, Job
-from gpu.servers import internal_state
+from gpu.servers import internal_state, note_machine
 from gpu.systems import STOCK, System, running_systems, system_of
 from gpu.workload import LOADS, Pool, draw, load_pool
 
@@ -77,6 +77,7 @@ def contest(
     missing = [Run(*run) for run in wanted if run not in done]
     if not missing and pool_path.exists():
         return
+    note_machine(options, name)
     policies = [run.policy for run in missing]
     with (
         Clients() as clients,

@@ -64,7 +64,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
     count, least, spread, kv_tokens = REQUESTS, 32, 400, PRESSURE_TOKENS
     wanted = PAUSES_UNDER_PRESSURE if options.case == PRESSURE else PAUSES
     if options.short:
-        count, least, spread, kv_tokens, wanted = 16, 8, 40, 700, 20
+        count, least, spread, kv_tokens, wanted = 24, 8, 40, 400, 20
     texts = [prompt.text for prompt in read_prompts(options.prompts, SEED)[:count]]
     lengths = [least + index * 53 % spread for index in range(len(texts))]
     shape = options.case if options.case in SHAPES else "tree"

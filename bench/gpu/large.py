@@ -23,7 +23,7 @@ from gpu.contest import add_arguments, contest, shorten
 from gpu.first_pass import LEAST_TOKENS, SHORT_TOKENS, measure_pool
 from gpu.load import Clients
 from gpu.prompts import read_prompts
-from gpu.servers import GPU, MeasurementError, arguments, internal_state, note_machine, tapped
+from gpu.servers import GPU, MeasurementError, arguments, internal_state, tapped
 from gpu.systems import STOCK, System
 from gpu.workload import MAX_TOKENS, Pool
 from sim.traces import Traces, load_traces
@@ -53,7 +53,6 @@ def main() -> None:
     parser.set_defaults(loads=list(LOADS))
     options = parser.parse_args()
     shorten(options)
-    note_machine(options, "large")
     traces = RECORDED / f"acceptance-{options.shape}.npz"
     longest = SHORT_TOKENS if options.short else MAX_TOKENS
     lengths, rounds = replayed(load_traces(traces), longest)

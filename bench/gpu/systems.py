@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpu.servers import PATIENCE_S, MeasurementError, flush_cache, internal_state, server
+from gpu.servers import GPU, PATIENCE_S, MeasurementError, flush_cache, internal_state, server
 from laps.client import PolicySpec, SyncLapsClient
 from sim.simulate import parse_policy
 from testbed.launch import SglangServer
@@ -26,7 +26,7 @@ SLOTS = 4
 WARM_UP_POLICY = "mlfq"
 """Pauses more than the others."""
 SERVICE = (sys.executable, "-m", "gpu.service")
-PLAN_TTL_S = "5"
+PLAN_TTL = () if GPU else ("--plan-ttl-s", "5")
 """On a CPU a verify round takes longer than a plan may be old elsewhere."""
 
 
@@ -88,7 +88,7 @@ def running_systems(
         if LAPS in wanted:
             service = stack.enter_context(
                 LapsService(
-                    *("--policy", WARM_UP_POLICY, "--plan-ttl-s", PLAN_TTL_S),
+                    *("--policy", WARM_UP_POLICY, *PLAN_TTL),
                     log_path=options.out / "logs" / f"{name}-service.log",
                     command=SERVICE,
                 )

@@ -23,7 +23,7 @@ from gpu.figures import Row, steps_at
 from gpu.load import Clients
 from gpu.prompts import Prompt, read_prompts, send_closed
 from gpu.servers import arguments, internal_state, note_machine, server, tapped
-from gpu.systems import PLAN_TTL_S, wait_for_service
+from gpu.systems import PLAN_TTL, wait_for_service
 from gpu.workload import all_at_once
 from laps.client import SyncLapsClient
 from testbed.launch import SglangServer
@@ -37,15 +37,16 @@ MAX_TOKENS = 256
 STEPS_AT = (16, 48)
 """Requests at once when steps are timed."""
 STEP_TOKENS = 1024
+WAVES = 3
+"""Requests for each that runs, when steps are timed."""
 SEED = 0
 STOCK, EMBEDDED, REMOTE = MODES = ("stock", "embedded", "remote")
 
 
 def main() -> None:
     options = arguments("gpu.throughput", __doc__).parse_args()
-    note_machine(options, "throughput")
     path = options.out / "throughput.jsonl"
-    turns, sizes = (1, (2,)) if options.short else (TURNS, STEPS_AT)
+    turns, sizes = (1, (4,)) if options.short else (TURNS, STEPS_AT)
     measures = [("throughput", RUNNING), *(("steps", size) for size in sizes)]
     done = {(row["turn"], row["measure"], row["running"], row["mode"]) for row in read_rows(path)}
     missing = [
@@ -58,17 +59,20 @@ def main() -> None:
     ]
     if not missing:
         return
+    note_machine(options, "throughput")
     prompts = read_prompts(options.prompts, SEED)[: 8 if options.short else REQUESTS]
     with Clients() as clients, ExitStack() as stack:
         service = stack.enter_context(
             LapsService(
-                *("--policy", "fcfs", "--plan-ttl-s", PLAN_TTL_S),
+                *("--policy", "fcfs", *PLAN_TTL),
                 log_path=options.out / "logs" / "throughput-service.log",
             )
         )
         servers = start(options, service, stack)
         for mode, process in servers.items():
             tokens_per_s(process, prompts, f"warm-up {mode}", options.short)
+            for size in sizes:
+                step_times(process, clients, prompts, size, f"warm-up {mode}", options.short)
         for turn, measure, running, mode in missing:
             process = servers[mode]
             label = f"{measure} {running} {mode} {turn}"
@@ -128,11 +132,11 @@ def step_times(
     short: bool,
 ) -> Row:
     """Have `running` requests decode together; return the times of the steps that had them all."""
-    texts = [prompts[index % len(prompts)].text for index in range(running)]
-    jobs = all_at_once(range(running), [32 if short else STEP_TOKENS] * running)
-    clients.run(process.base_url, f"{label} warm-up", jobs, texts)
-    internal_state(process)
-    clients.run(process.base_url, label, jobs, texts)
+    count = WAVES * running
+    texts = [prompts[index % len(prompts)].text for index in range(count)]
+    jobs = all_at_once(range(count), [32 if short else STEP_TOKENS] * count)
+    internal_state(process)  # begins what the tap tells next time
+    clients.run(process.base_url, label, jobs, texts, clients=running)
     return steps_at(internal_state(process)["bench"], running)
 
 
