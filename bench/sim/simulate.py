@@ -11,6 +11,7 @@ import numpy as np
 from laps.engine.types import PolicySpec
 from laps.policies.base import Policy
 from sim.case import Case
+from sim.gittins import Gittins
 from sim.host import Run, run
 from sim.oracle import Oracle
 from sim.workload import Floats, Workload
@@ -108,6 +109,8 @@ def simulate(
         policy = parse_policy(policy)
     if isinstance(policy, PolicySpec) and policy.name == Oracle.name:
         policy = Oracle(workload.rounds.counts)
+    elif isinstance(policy, PolicySpec) and policy.name == Gittins.name:
+        policy = Gittins.of(case, workload)
     outcome = run(workload, case.physics, policy, case.workers, case.dispatch, progress)
     return Result(case, workload, outcome)
 
@@ -115,7 +118,8 @@ def simulate(
 def parse_policy(text: str) -> PolicySpec:
     """Return the policy that `NAME` or `NAME:PARAMETER=VALUE:PARAMETER=VALUE` names.
 
-    Values are JSON where they can be read as it, else strings. `oracle` is the clairvoyant one.
+    Values are JSON where they can be read as it, else strings. `oracle` is the clairvoyant one,
+    `gittins` the one that knows all odds.
     """
     name, *settings = text.split(":")
     parameters: dict[str, float | int | str | bool] = {}

@@ -48,7 +48,7 @@ class Page:
         # Some points may be there for another experiment's sake.
         if not all(at(experiment, rows, label) for label in experiment.cases):
             return f"Not run yet: `python -m sim run {experiment.name}`."
-        if experiment.name == "reference":
+        if experiment.name in ("reference", "limits"):
             return full_tables(experiment, rows)
         path = self.figures / f"sim-{experiment.name}.svg"
         if experiment.name == "frontier":
