@@ -4,249 +4,24 @@ from __future__ import annotations
 
 import os
 import types
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-from sglang.srt.managers.io_struct import (
-    AbortReq,
-    GetInternalStateReqOutput,
-    PauseGenerationReqInput,
-)
+from sglang.srt.managers.io_struct import GetInternalStateReqOutput, PauseGenerationReqInput
 from sglang.srt.managers.scheduler import Scheduler
 
-from engine.fake_model import reference
+from engine.memory_scenarios import MEMORY_SCENARIOS
+from engine.one_at_a_time import finish, one_at_a_time, same_texts
 from engine.random_load import Load, run_random_load
-from engine.real_loop import HOOKS, RealLoop
+from engine.real_loop import HOOKS
 from engine.real_scheduler import NEWEST, Setup
-from laps.engine.types import Handle, Plan, StepReport
 from laps_sglang.compat import UnsupportedEngineError
-
-
-class FixedPlanner:
-    """Always gives the plan that the test put in."""
-
-    def __init__(self) -> None:
-        self.plan = Plan()
-
-    def order(self, *order: Handle) -> None:
-        """Rank `order` first, and know no other request."""
-        self.plan = Plan(self.plan.seq + 1, 0, order, max(order))
-
-    def submit(self, report: StepReport | None) -> None:
-        pass
-
-    def newest(self) -> Plan:
-        return self.plan
-
-    def describe(self) -> dict[str, object]:
-        return {"mode": "fixed"}
-
-    def close(self) -> None:
-        pass
-
-
-@contextmanager
-def one_at_a_time(**setup: Any) -> Iterator[tuple[RealLoop, FixedPlanner]]:
-    """Run a loop in which one request decodes at a time, in the order of a FixedPlanner."""
-    loop = RealLoop(Setup(max_running=1, **setup))
-    try:
-        planner = FixedPlanner()
-        loop.plan_with(planner)
-        yield loop, planner
-    finally:
-        loop.close()
-
-
-def _finish(loop: RealLoop, reqs: Sequence[Any], each: Callable[[int], None]) -> list[str]:
-    """Run until all of `reqs` are done; return their ids in the order in which they finished."""
-    done: list[str] = []
-
-    def script(iteration: int) -> bool:
-        each(iteration)
-        done.extend(req.rid for req in reqs if req.finished() and req.rid not in done)
-        return iteration > 20 and all(r.finished() for r in reqs) and loop.scheduler.is_fully_idle()
-
-    loop.run(script)
-    loop.check_no_leak()
-    return done
-
-
-def _run(loop: RealLoop, ready: Callable[[], bool], each: Callable[[int], None]) -> None:
-    """Run until the scheduler is idle, once `ready`."""
-
-    def script(iteration: int) -> bool:
-        each(iteration)
-        return iteration > 20 and ready() and loop.scheduler.is_fully_idle()
-
-    loop.run(script)
-    loop.check_no_leak()
-
-
-def _same_texts(reqs: Sequence[Any]) -> None:
-    for req in reqs:
-        tokens = req.sampling_params.max_new_tokens
-        assert list(req.output_ids)[:tokens] == reference(list(req.origin_input_ids), tokens)
 
 
 def random_pauses() -> None:
     """Texts, homes, aborts, reports and memory under random plans."""
     for seed in range(2):
         run_random_load(Setup(seed=seed), Load(seed=seed, aborts=4))
-
-
-def scarce_memory() -> None:
-    """Paused requests are demoted before a running one is retracted or lost."""
-    load = Load(seed=0, requests=12, tokens=(30, 70), longest_prompt=20, scarce_memory=True)
-    assert run_random_load(Setup(slots=12, kv_tokens=230), load)["demotions"] > 0
-
-
-def the_least_loss_goes_first_then_the_worst_rank() -> None:
-    """Of three paused requests, the one with the fewest tokens of its own gives way to a newcomer.
-
-    r1 is the longest, but most of it is a prefix that r0 had brought; r2 and r3 lose more.
-    """
-    with one_at_a_time(slots=4) as (loop, planner):
-        prefix = list(range(60))
-        prompts = [prefix, [*prefix, 1], [*range(200, 230)], [*range(300, 330)], [7, 8]]
-        reqs: list[Any] = []
-        demoted: list[str] = []
-
-        def each(iteration: int) -> None:
-            if iteration % 6 == 1 and len(reqs) < 5:
-                reqs.append(loop.submit(f"r{len(reqs)}", prompts[len(reqs)], 60))
-                planner.order(*range(len(reqs), 0, -1))
-            demoted.extend(r.rid for r in reqs if r.is_retracted and r.rid not in demoted)
-
-        assert _finish(loop, reqs, each)[0] == "r4"
-        assert demoted == ["r1"]
-        _same_texts(reqs)
-
-
-def a_better_newcomer_takes_a_slot() -> None:
-    """All slots are held: the newcomer need not wait for a resident to finish. A worse one does."""
-    for rank, demotions in ((0, 1), (3, 0)):
-        with one_at_a_time(slots=3) as (loop, planner):
-            reqs: list[Any] = []
-
-            def each(
-                iteration: int,
-                reqs: list[Any] = reqs,
-                loop: RealLoop = loop,
-                planner: FixedPlanner = planner,
-                rank: int = rank,
-            ) -> None:
-                if iteration % 6 == 1 and len(reqs) < 4:
-                    reqs.append(loop.submit(f"r{len(reqs)}", range(len(reqs), 9), 50))
-                    order = list(range(len(reqs), 0, -1)) if len(reqs) < 4 else [3, 2, 1]
-                    if len(reqs) == 4:
-                        order.insert(rank, 4)
-                    planner.order(*order)
-
-            assert _finish(loop, reqs, each).index("r3") == rank
-            assert loop.worker.memory.demotions == demotions
-            _same_texts(reqs)
-
-
-def a_better_newcomer_takes_memory() -> None:
-    """The KV cache is promised to paused requests: the best of all is admitted nevertheless.
-
-    But not if all of them together could not make it fit: then none of them is demoted.
-    """
-    for tokens, demotions in ((60, 1), (130, 0)):
-        with one_at_a_time(kv_tokens=200) as (loop, planner):
-            loop.expect_answers(1.0)
-            reqs: list[Any] = []
-            demoted: list[int] = []  # while both residents are there
-
-            def each(
-                iteration: int,
-                reqs: list[Any] = reqs,
-                demoted: list[int] = demoted,
-                loop: RealLoop = loop,
-                planner: FixedPlanner = planner,
-                tokens: int = tokens,
-            ) -> None:
-                if iteration % 6 == 1 and len(reqs) < 3:
-                    last = len(reqs) == 2
-                    reqs.append(
-                        loop.submit(f"r{len(reqs)}", range(len(reqs), 9), tokens if last else 70)
-                    )
-                    planner.order(*range(len(reqs), 0, -1))
-                if not any(req.finished() for req in reqs):
-                    demoted.append(loop.worker.memory.demotions)
-
-            first = _finish(loop, reqs, each)[0]
-            assert (first == "r2") == bool(demotions)
-            assert demoted[-1] == demotions
-            _same_texts(reqs)
-
-
-def a_swap_without_memory_loses_nothing() -> None:
-    """A row that was paused a moment ago cannot be demoted; nor may the other one be aborted."""
-    for kv_tokens in (70, 80, 90):
-        for overlap in (True, False):
-            with one_at_a_time(kv_tokens=kv_tokens, overlap=overlap) as (loop, planner):
-                loop.expect_answers(0.05)
-                reqs = [loop.submit(f"r{i}", range(5 + i, 10 + i), 40) for i in range(2)]
-
-                def each(iteration: int, planner: FixedPlanner = planner) -> None:
-                    planner.order(*((1, 2) if iteration % 2 else (2, 1)))
-
-                _finish(loop, reqs, each)
-                _same_texts(reqs)
-                assert not loop.worker.ledger.live
-
-
-def a_full_queue_takes_back_no_paused_request() -> None:
-    """With SGLang's queue full a demotion would lose the request; and no lost one is remembered."""
-    with one_at_a_time(kv_tokens=120) as (loop, planner):
-        loop.expect_answers(0.05)
-        loop.scheduler.max_queued_requests = 0
-        planner.order(2, 1)
-        reqs: list[Any] = []
-
-        def each(iteration: int) -> None:
-            if iteration in (1, 6):
-                loop.scheduler.max_queued_requests = None
-                reqs.append(loop.submit(f"r{len(reqs)}", range(5 + iteration, 10 + iteration), 70))
-            elif not loop.scheduler.waiting_queue:
-                loop.scheduler.max_queued_requests = 0
-
-        _run(loop, lambda: len(reqs) == 2, each)
-        assert loop.worker.memory.demotions == 0
-        assert not loop.worker.ledger.live
-
-
-def admission_reopens_when_a_row_pauses() -> None:
-    """A newcomer that outranks the running request gets the slot that another one has left."""
-    with one_at_a_time(slots=2, overlap=False) as (loop, planner):
-        reqs: dict[str, Any] = {}
-        first_token_of_d = 0
-
-        def each(iteration: int) -> None:
-            nonlocal first_token_of_d
-            if iteration == 1:
-                reqs["a"] = loop.submit("a", range(5), 150)
-                planner.order(1)
-            elif iteration == 4:
-                reqs["b"] = loop.submit("b", range(6), 20)
-                planner.order(2, 1)
-            elif iteration == 8:
-                planner.order(1, 2)
-            elif iteration == 12:  # finds both slots taken: SGLang notes that it is full
-                reqs["c"] = loop.submit("c", range(7), 20)
-                planner.order(3, 2, 1)
-            elif iteration == 14:
-                loop.scheduler.abort_request(AbortReq(rid="c"))
-            elif "d" not in reqs and iteration > 14 and reqs["b"].finished():
-                reqs["d"] = loop.submit("d", range(8), 10)
-                planner.order(4, 1)
-            elif "d" in reqs and reqs["d"].output_ids and not first_token_of_d:
-                first_token_of_d = len(reqs["a"].output_ids)
-
-        _run(loop, lambda: "d" in reqs, each)
-        assert 0 < first_token_of_d < 100
 
 
 def plan_order_is_served() -> None:
@@ -259,25 +34,7 @@ def plan_order_is_served() -> None:
             if iteration == 1:
                 reqs.extend(loop.submit(f"r{i}", range(5), 20) for i in range(4))
 
-        assert _finish(loop, reqs, each) == ["r3", "r2", "r1", "r0"]
-
-
-def paused_requests_count_in_admission() -> None:
-    """A request is not admitted into memory that paused requests will need."""
-    with one_at_a_time(kv_tokens=300) as (loop, planner):
-        loop.expect_answers(1.0)
-        reqs: list[Any] = []
-        residents = []
-
-        def each(iteration: int) -> None:
-            # Each newcomer outranks those before it: two fit, the third does not.
-            if iteration % 4 == 1 and len(reqs) < 3:
-                reqs.append(loop.submit(f"r{len(reqs)}", range(10), 100))
-                planner.order(*range(len(reqs), 0, -1))
-            residents.append(len(loop.worker.paused) + len(loop.scheduler.running_batch.reqs))
-
-        _finish(loop, reqs, each)
-        assert max(residents) == 2
+        assert finish(loop, reqs, each) == ["r3", "r2", "r1", "r0"]
 
 
 def retraction_of_the_whole_engine_finds_paused_requests() -> None:
@@ -299,9 +56,9 @@ def retraction_of_the_whole_engine_finds_paused_requests() -> None:
                 assert free + s.tree_cache.evictable_size() == loop.setup.kv_tokens
                 s._engine_paused = False
 
-        _finish(loop, reqs, each)
+        finish(loop, reqs, each)
         assert retracted
-        _same_texts(reqs)
+        same_texts(reqs)
 
 
 def paused_requests_time_out() -> None:
@@ -320,7 +77,7 @@ def paused_requests_time_out() -> None:
                     req.time_stats.forward_entry_time = 1e-9  # long overdue
 
             # Without the hook the paused one would outlive the running one.
-            assert _finish(loop, reqs, each) == ["r0", "r1"]
+            assert finish(loop, reqs, each) == ["r0", "r1"]
     finally:
         del os.environ["SGLANG_REQ_RUNNING_TIMEOUT"]
 
@@ -364,15 +121,9 @@ SCENARIOS: tuple[Callable[[], None], ...] = (
     unsupported_servers_are_refused_before_the_model_is_loaded,
     server_info_shows_the_plugin,
     plan_order_is_served,
-    paused_requests_count_in_admission,
     retraction_of_the_whole_engine_finds_paused_requests,
     paused_requests_time_out,
-    a_swap_without_memory_loses_nothing,
-    a_full_queue_takes_back_no_paused_request,
-    admission_reopens_when_a_row_pauses,
-    the_least_loss_goes_first_then_the_worst_rank,
-    a_better_newcomer_takes_a_slot,
-    a_better_newcomer_takes_memory,
+    *MEMORY_SCENARIOS,
     random_pauses,
-    scarce_memory,
 )
+"""Cheap ones first: a mutant is tried on all of them until one fails."""
