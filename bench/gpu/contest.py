@@ -14,8 +14,11 @@ import numpy as np
 from gpu.figures import Row, latency_figures, step_figures
 from gpu.load import Clients, Job
 from gpu.servers import internal_state, note_machine
-from gpu.systems import STOCK, System, running_systems, system_of
+from gpu.shapes import SHAPES
+from gpu.systems import ORACLE, STOCK, STOCK_PRIORITY, System, running_systems, system_of
 from gpu.workload import LOADS, Pool, draw, load_pool
+from laps.policies.registry import build_policy
+from sim.simulate import parse_policy
 
 ROUNDS = 3
 SECONDS = 20.0
@@ -41,12 +44,39 @@ class Run:
 
 def add_arguments(parser: argparse.ArgumentParser, policies: Sequence[str]) -> None:
     """Add what a contest asks for."""
-    parser.add_argument("--policies", type=_names, default=list(policies), help="by comma")
-    parser.add_argument("--loads", type=_names, default=list(LOADS), help="by comma")
+    parser.add_argument(
+        "--policies",
+        type=policy_names,
+        default=list(policies),
+        help="NAME or NAME:PARAMETER=VALUE, by comma",
+    )
+    parser.add_argument(
+        "--loads", type=load_names, default=list(LOADS), help=f"of {', '.join(LOADS)}, by comma"
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each policy and load")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="arrivals of one run")
     parser.add_argument("--running", type=int, default=RUNNING, help="most requests in a step")
-    parser.add_argument("--shape", default="tree", help="form of the draft")
+    parser.add_argument("--shape", choices=SHAPES, default="tree", help="form of the draft")
+
+
+def load_names(text: str) -> list[str]:
+    """Return the loads of a list by comma; raise ArgumentTypeError before any server starts."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in LOADS]:
+        raise argparse.ArgumentTypeError(f"no load {', '.join(unknown)}")
+    return names
+
+
+def policy_names(text: str) -> list[str]:
+    """Return the policies of a list by comma; errors as for `load_names`."""
+    names = text.split(",")
+    for name in names:
+        try:
+            if name not in (STOCK, STOCK_PRIORITY, ORACLE):
+                build_policy(parse_policy(name))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+    return names
 
 
 def shorten(options: argparse.Namespace) -> None:
@@ -54,10 +84,6 @@ def shorten(options: argparse.Namespace) -> None:
     if options.short:
         options.rounds, options.seconds, options.running = 2, 4.0, 2
         options.loads = options.loads[:2]
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
 
 
 def contest(

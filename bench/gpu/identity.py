@@ -4,13 +4,11 @@
 
 A stock server and a patched one run side by side. Between reports the patched one gets a random
 order, until it has made PAUSES pauses; strict memory checks are on. Writes DIR/identity-CASE.json,
-unless it is there. Cases:
+unless it is there.
 
-    tree, chain    the two forms of draft
-    pressure       tree, and the patched server has so little KV cache that paused requests are
-                   demoted and computed anew: by other kernels, so that only `--dtype float32`
-                   (where the GPU's kernels take it) can be exact
-    anything else  tree, with what makes it another case in --sglang-args (`--tp-size 2`)
+With `--kv-tokens` the patched server has so little KV cache that paused requests are demoted and
+computed anew: by other kernels, so that only `--dtype float32` (where the GPU's kernels take it)
+can be exact.
 
 In bfloat16 the shape of a batch decides near ties, so two runs of stock SGLang differ, too: give
 `--sglang-args --enable-deterministic-inference` (kernels whose results do not depend on the batch)
@@ -36,9 +34,6 @@ REQUESTS = 256
 RESIDENT = 64
 RUNNING = 8
 RUNS_AT_MOST = 20
-PRESSURE = "pressure"
-PRESSURE_TOKENS = 10_000
-"""KV cache under pressure: enough for RUNNING requests of the longest kind, not for RESIDENT."""
 SEED = 0
 CHECKS = {
     "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE": "1",
@@ -48,7 +43,9 @@ CHECKS = {
 
 def main() -> None:
     parser = arguments("gpu.identity", __doc__)
-    parser.add_argument("--case", default="tree", help="names the result; see above")
+    parser.add_argument("--case", default="tree", help="names the result")
+    parser.add_argument("--shape", choices=SHAPES, default="tree", help="form of the draft")
+    parser.add_argument("--kv-tokens", type=int, help="KV cache of the patched server")
     options = parser.parse_args()
     path = options.out / f"identity-{options.case}.json"
     if path.exists():
@@ -61,13 +58,12 @@ def main() -> None:
 
 def compare(options: argparse.Namespace) -> dict[str, object]:
     """Run both servers; return the counts."""
-    count, least, spread, kv_tokens = REQUESTS, 32, 400, PRESSURE_TOKENS
-    wanted = PAUSES_UNDER_PRESSURE if options.case == PRESSURE else PAUSES
+    count, least, spread = REQUESTS, 32, 400
+    wanted = PAUSES_UNDER_PRESSURE if options.kv_tokens else PAUSES
     if options.short:
-        count, least, spread, kv_tokens, wanted = 24, 8, 40, 400, 20
+        count, least, spread, wanted = 24, 8, 40, 20
     texts = [prompt.text for prompt in read_prompts(options.prompts, SEED)[:count]]
     lengths = [least + index * 53 % spread for index in range(len(texts))]
-    shape = options.case if options.case in SHAPES else "tree"
 
     def outputs(server: SglangServer, label: str) -> list[tuple[int, ...]]:
         # From the same state of the cache: how a prompt is split changes how it is computed.
@@ -81,11 +77,13 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
             "patched": (
                 *("--laps-endpoint", address, "--laps-max-running", str(RUNNING)),
                 *("--max-running-requests", str(RESIDENT)),
-                *(("--max-total-tokens", str(kv_tokens)) if options.case == PRESSURE else ()),
+                *(("--max-total-tokens", str(options.kv_tokens)) if options.kv_tokens else ()),
             ),
         }
         stock, patched = (
-            server(options, shape, f"identity-{options.case}-{name}", *own, environment=CHECKS)
+            server(
+                options, options.shape, f"identity-{options.case}-{name}", *own, environment=CHECKS
+            )
             for name, own in flags.items()
         )
         for process in (stock, patched):
@@ -100,7 +98,8 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
             runs += 1
             differences += count_differences(expected, outputs(patched, f"paused {runs}"))
         return {
-            "case": options.case,
+            "shape": options.shape,
+            "kv_tokens": options.kv_tokens,
             "sglang_args": options.sglang_args,
             "pauses": counted(patched)["pauses"],
             "demotions": counted(patched)["demotions"],

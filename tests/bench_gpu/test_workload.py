@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpu.contest import load_names, policy_names
 from gpu.large import replayed
 from gpu.load import Job, Timing, _send_all, priority
 from gpu.prompts import PromptError, read_prompts
@@ -73,6 +75,14 @@ def test_hints_err_by_the_spread_that_is_stated() -> None:
 def test_a_prediction_twice_as_long_has_the_threshold_less_priority() -> None:
     short, long = (Job(0, 0, 0.0, 10, tokens) for tokens in (100, 200))
     assert priority(short) - priority(long) == 10
+
+
+def test_what_is_compared_is_checked_before_a_server_starts() -> None:
+    assert load_names("0.95-bursts,0.7") == ["0.95-bursts", "0.7"]
+    assert policy_names("stock,laps-sd:order=strict,oracle")[1] == "laps-sd:order=strict"
+    for parse, text in ((load_names, "0.95,0.8"), (policy_names, "stock,laps-sd:orders=strict")):
+        with pytest.raises(argparse.ArgumentTypeError, match=r"0\.8|orders"):
+            parse(text)
 
 
 def test_a_pool_of_other_prompts_is_refused(tmp_path: Path) -> None:
