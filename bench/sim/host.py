@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Literal
 
 import numpy as np
@@ -42,7 +42,8 @@ class Run:
     kv_peak_tokens: int
     """The most KV cache that one worker held, paused requests included."""
     wall_s: float
-    """What the simulation itself took."""
+    """What the simulation itself took, and of it what it had the processor."""
+    cpu_s: float
 
 
 def run(
@@ -54,7 +55,7 @@ def run(
     progress: Callable[[int], None] | None = None,
 ) -> Run:
     """Run `workload` to its end. `progress` is told of requests as they are sent, in portions."""
-    begun_s = perf_counter()
+    begun_s, cpu_s = perf_counter(), process_time()
     finish_s = [math.nan] * len(workload)
 
     def on_finish(handle: Handle, now_s: float) -> None:
@@ -79,6 +80,7 @@ def run(
         demotions=sum(worker.memory.demotions for worker in fleet),
         kv_peak_tokens=max(worker.memory.peak for worker in fleet),
         wall_s=perf_counter() - begun_s,
+        cpu_s=process_time() - cpu_s,
     )
 
 

@@ -38,6 +38,7 @@ class Figures:
     utilisation: float
     """Time in prefills and rounds, per worker, over the time to the last finish."""
     wall_s: float
+    cpu_s: float
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Result:
             kv_peak_tokens=self.run.kv_peak_tokens,
             utilisation=self.run.busy_s / (self.case.workers * self.run.end_s),
             wall_s=self.run.wall_s,
+            cpu_s=self.run.cpu_s,
         )
 
     @property

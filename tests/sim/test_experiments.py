@@ -57,7 +57,7 @@ def test_processes_give_the_same_rows(tmp_path: Path) -> None:
         found: list[Row] = []
         simulate_all(cells, jobs, QUIET, found.append)
         found.sort(key=lambda row: str(row["policy"]))
-        return [{**row, "wall_s": 0} for row in found]
+        return [{**row, "wall_s": 0, "cpu_s": 0} for row in found]
 
     assert rows(1) == rows(2)
 

@@ -24,6 +24,7 @@ from sim.acceptance import (
 )
 from sim.case import Case
 from sim.cells import Cell
+from sim.direct import latencies
 from sim.gittins import Gittins
 from sim.host import request_at, run
 from sim.lengths import Lengths
@@ -158,6 +159,17 @@ def test_workers_share_the_load() -> None:
     assert in_turn.latency_s.tolist() == [4.0, 4.0, 8.0, 5.0]
     later = replace(workload, arrival_s=np.array([0.0, 0.0, 4.5, 4.75]))
     assert run(later, physics, FCFS, workers=2).latency_s.tolist() == [4.0, 4.0, 4.0, 1.0]
+
+
+@pytest.mark.parametrize("running", [1, 16])
+def test_another_simulator_of_the_same_assumptions_agrees(running: int) -> None:
+    case = replace(SMALL, requests=1_000, physics=Physics(max_running=running))
+    workload = case.draw(9)
+    fcfs = simulate(case, "fcfs", 9).run.latency_s
+    assert latencies(workload, case.physics, shortest=False) == pytest.approx(fcfs, abs=1e-6)
+    oracle = simulate(case, "oracle", 9).run.latency_s
+    direct = latencies(workload, case.physics, shortest=True)
+    assert direct.mean() == pytest.approx(oracle.mean(), rel=0.01)
 
 
 def test_a_seed_gives_the_same_figures_again() -> None:

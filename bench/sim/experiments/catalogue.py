@@ -113,6 +113,7 @@ EXPERIMENTS = {
                 "1 running, load 0.9": replace(ONE_RUNNING, load=0.9),
                 "1 running, load 0.95": replace(ONE_RUNNING, load=0.95),
             },
+            seeds=5,
             policies=ALL,
         ),
         Experiment(
@@ -120,6 +121,7 @@ EXPERIMENTS = {
             "Mean against P99",
             "case",
             {"16 running, load 0.975": replace(LONG, load=0.975)},
+            seeds=5,
             policies=FRONTIER,
         ),
         Experiment(
@@ -142,7 +144,7 @@ EXPERIMENTS = {
             {
                 "Poisson": replace(BASE, arrivals=Poisson()),
                 "gamma, cv 3": replace(BASE, arrivals=Gamma(3.0)),
-                "Azure trace": replace(LONG, requests=10_000, load=0.95, arrivals=Recorded()),
+                "Azure trace": replace(LONG, load=0.95, arrivals=Recorded()),
                 "batch of 64": closed(64),
                 "batch of 512": closed(512),
                 "batch of 4096": closed(4096),
@@ -212,7 +214,7 @@ EXPERIMENTS = {
             {
                 **{m.name: replace(BASE, physics=m.physics(drafts=3)) for m in MODELS},
                 "0.1B, measured, 16 running": measured("chain", 16),
-                "0.1B, measured, 48 running": measured("tree", 48),
+                "0.1B, measured, 48 running": replace(measured("tree", 48), requests=10_000),
             },
         ),
         Experiment(
@@ -229,6 +231,14 @@ EXPERIMENTS = {
                 ),
                 "4 workers": replace(BASE, workers=4),
             },
+        ),
+        Experiment(
+            "million",
+            "A million requests",
+            "case",
+            {"16 running, load 0.9": Case(requests=1_000_000)},
+            seeds=1,
+            policies=("laps-sd+",),
         ),
     )
 }

@@ -11,7 +11,7 @@ from typing import Any
 
 from sim.case import describe
 from sim.cells import Row
-from sim.experiments import figures
+from sim.experiments import figures, targets
 from sim.experiments.catalogue import Experiment
 from sim.experiments.store import Store
 from sim.statistics import Estimate
@@ -34,12 +34,14 @@ class Page:
     def write(self, experiments: Sequence[Experiment]) -> None:
         """Write page, figures and summary from what the store has."""
         parts = {experiment.name: self.part(experiment) for experiment in experiments}
+        rows = {experiment.name: self.store.rows(experiment) for experiment in experiments}
+        parts["targets"] = targets.table(rows["reference"], rows["arrivals"])
         text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEXT.read_text())
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(text)
         reference = next(e for e in experiments if e.name == "reference")
         summary = self.store.folder / "sim.json"
-        content = reference_summary(reference, self.store.rows(reference))
+        content = reference_summary(reference, rows["reference"])
         summary.write_text(json.dumps(content, indent=1) + "\n")
 
     def part(self, experiment: Experiment) -> str:
@@ -48,6 +50,8 @@ class Page:
         # Some points may be there for another experiment's sake.
         if not all(at(experiment, rows, label) for label in experiment.cases):
             return f"Not run yet: `python -m sim run {experiment.name}`."
+        if experiment.name == "million":
+            return took(rows)
         if experiment.name in ("reference", "limits"):
             return full_tables(experiment, rows)
         path = self.figures / f"sim-{experiment.name}.svg"
@@ -70,6 +74,14 @@ def full_tables(experiment: Experiment, rows: Sequence[Row]) -> str:
         content = [line(here, policy) for policy in policies_of(here)]
         tables.append(f"**{label}** ({size(here)})\n\n{markdown(HEADINGS, content)}")
     return "\n\n".join(tables)
+
+
+def took(rows: Sequence[Row]) -> str:
+    """Return how long the runs took, in a sentence each."""
+    return "\n".join(
+        f"{row['requests']:,} requests under `{row['policy']}`, {row['cpu_s']:.0f} s of one core."
+        for row in rows
+    )
 
 
 def by_tenant(experiment: Experiment, rows: Sequence[Row]) -> str:
