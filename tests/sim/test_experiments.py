@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from estimators import stages
 from laps.policies.registry import POLICIES, build_policy
 from sim import __main__ as command
 from sim.case import Case
@@ -22,7 +23,7 @@ from sim.simulate import parse_policy
 from sim.statistics import estimate, ratio
 
 POLICIES_HERE = ("fcfs", "oracle")
-SOME = ("reference", "frontier", "limits", "loads", "tenants")
+SOME = ("reference", "frontier", "limits", "loads", "million", "tenants")
 OTHERS = sorted(set(EXPERIMENTS) - {"reference"})
 QUIET = Console(quiet=True)
 
@@ -116,6 +117,17 @@ def test_intervals() -> None:
     assert str(estimate([2.0])) == "2.000"
     paired = ratio([2.0, 4.0], [1.0, 2.0])
     assert (paired.mean, paired.half) == (2.0, 0.0)
+
+
+def test_estimates_get_better_with_what_is_known_and_with_what_has_been_seen() -> None:
+    errors = {
+        name: [mean for mean, _ in by_stage.values()]
+        for name, by_stage in stages.errors(requests=500, learning=250).items()
+    }
+    known, at_its_word, weighed, none = errors.values()
+    assert known == sorted(known, reverse=True)
+    assert known[0] < weighed[0] < min(at_its_word[0], none[0])
+    assert known[-1] < 0.05
 
 
 def test_compare_from_the_command_line() -> None:

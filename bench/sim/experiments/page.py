@@ -18,6 +18,8 @@ from sim.statistics import Estimate
 from sim.tables import HEADINGS, ORACLE, STOCK, against, line, markdown, mean_of, policies_of
 
 TEXT = Path(__file__).with_name("page.md")
+ESTIMATES = Path(__file__).parents[2] / "results" / "estimates.json"
+"""Written by `python -m estimators`."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Page:
         """Write page, figures and summary from what the store has."""
         parts = {experiment.name: self.part(experiment) for experiment in experiments}
         rows = {experiment.name: self.store.rows(experiment) for experiment in experiments}
+        parts["estimates"] = estimates(ESTIMATES)
         parts["targets"] = targets.table(rows["reference"], rows["arrivals"])
         text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEXT.read_text())
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +85,16 @@ def took(rows: Sequence[Row]) -> str:
         f"{row['requests']:,} requests under `{row['policy']}`, {row['cpu_s']:.0f} s of one core."
         for row in rows
     )
+
+
+def estimates(path: Path) -> str:
+    """Return a table of how far estimates are off: mean and median by stage of the request."""
+    by_stage = json.loads(path.read_text())
+    content = [
+        [name, *(f"{mean:.1%}, {half:.1%}" for mean, half in stages.values())]
+        for name, stages in by_stage.items()
+    ]
+    return markdown(["", *next(iter(by_stage.values()))], content)
 
 
 def by_tenant(experiment: Experiment, rows: Sequence[Row]) -> str:
