@@ -8,28 +8,36 @@ from typing import Any
 
 import torch
 
-from engine.fake_model import STRIDE, FakeModel, _draft_input, _result
+from engine.fake_model import STRIDE, FakeModel, batch_result, draft_input
 
 
 class FakePacedEvent:
     """The event for which the scheduler waits before it reads a result: one in `step_s`.
 
-    The GIL is free meanwhile, as while a GPU works. What follows at once, as on a GPU: the result,
-    the report, and the decision on the step after.
+    Waits as CUDA does, spinning. What follows at once, as on a GPU: the result, the report, and the
+    decision on the step after.
     """
 
     step_s = 0.0
     _last = 0.0
+    _waited = 0.0
+
+    @classmethod
+    def waited(cls) -> float:
+        """Return the seconds spent waiting since the last call."""
+        waited, cls._waited = cls._waited, 0.0
+        return waited
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kw: None
 
     def synchronize(self) -> None:
-        """Sleep until the batch would be done."""
-        pause = FakePacedEvent._last + self.step_s - time.perf_counter()
-        if pause > 0:
-            time.sleep(pause)
-        FakePacedEvent._last = time.perf_counter()
+        """Wait until the batch would be done."""
+        cls, begin = FakePacedEvent, time.perf_counter()
+        while time.perf_counter() < cls._last + cls.step_s:
+            pass
+        cls._last = time.perf_counter()
+        cls._waited += cls._last - begin
 
 
 class FakeCheapModel(FakeModel):
@@ -40,21 +48,21 @@ class FakeCheapModel(FakeModel):
         bonus = torch.full((rows,), 5, dtype=torch.int64)
         if batch.forward_mode.is_extend():
             on_publish(batch.seq_lens)
-            return _result(
+            return batch_result(
                 next_token_ids=bonus,
                 can_run_cuda_graph=False,
                 new_seq_lens=batch.seq_lens,
-                next_draft_input=_draft_input(bonus, batch.seq_lens),
+                next_draft_input=draft_input(bonus, batch.seq_lens),
             )
         accept_lens = torch.tensor(
             [1 + self._random.randrange(STRIDE) for _ in range(rows)], dtype=torch.int32
         )
         lengths = batch.seq_lens + accept_lens
         on_publish(lengths)
-        return _result(
+        return batch_result(
             next_token_ids=torch.full((rows * STRIDE,), 5, dtype=torch.int64),
             accept_lens=accept_lens,
             new_seq_lens=lengths,
             speculative_num_draft_tokens=STRIDE,
-            next_draft_input=_draft_input(bonus, lengths),
+            next_draft_input=draft_input(bonus, lengths),
         )

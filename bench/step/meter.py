@@ -50,8 +50,3 @@ class Meter:
                 self._original = before + time.perf_counter() - start
 
         return timed
-
-
-def link_cpu_s() -> float:
-    """Return the CPU time of all threads but this one: the link's, which need the GIL for it."""
-    return time.process_time() - time.thread_time()

@@ -72,6 +72,8 @@ COMMON_TARGETS = (
     Target("sglang.srt.managers.schedule_batch.ScheduleBatch.merge_batch", ("other",)),
     Target("sglang.srt.managers.schedule_batch.ScheduleBatch.check_decode_mem"),
     Target("sglang.srt.managers.schedule_batch.Req.reset_for_retract"),
+    Target("sglang.srt.managers.schedule_batch.Req.update_spec_correct_drafts_histogram"),
+    Target("sglang.srt.mem_cache.allocation_sizing.get_alloc_reserve_per_decode"),
     Target("sglang.srt.runtime_context.get_context"),
 )
 
@@ -98,6 +100,20 @@ class Engine(ABC):
     @abstractmethod
     def holds_kv(self, req: Any) -> bool:
         """Return whether a request holds KV cache and a slot."""
+
+    def fits_surely(self, batch: Any) -> bool:
+        """Return whether the next round of `batch` has room, by a bound and not row by row.
+
+        A row takes at most what SGLang reserves for a round, and a page more
+        (`ScheduleBatch.new_tokens_required_next_decode`).
+        """
+        from sglang.srt.mem_cache.allocation_sizing import get_alloc_reserve_per_decode
+
+        allocator = batch.token_to_kv_pool_allocator
+        most = get_alloc_reserve_per_decode() if not batch.spec_algorithm.is_none() else 0
+        free: int = allocator.available_size()
+        needed: int = len(batch.reqs) * (most + allocator.page_size)
+        return free >= needed
 
     @abstractmethod
     def charge(self, adder: Any, tokens: float) -> None:

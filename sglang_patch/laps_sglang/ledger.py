@@ -7,8 +7,9 @@ in which SGLang broadcasts requests; only the entry rank reports.
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sortedcontainers import SortedDict
@@ -31,15 +32,14 @@ class _Entry:
     req: Req
     shared_prefix: int = -1
     """Prompt tokens that the first prefill found in the radix cache; -1 before it."""
-    accepted_sq: int = 0
-    proposed: int = 0
     output_tokens: int = 0
     """Output tokens when the request last entered the waiting queue."""
 
 
 def handle_of(req: Req) -> Handle | None:
-    """Return the request's handle; None for a request that is not scheduled by plans."""
-    return getattr(req, "laps_handle", None)
+    """Return the handle of a request that has been queued; None for one that no plan orders."""
+    handle: Handle | None = req.laps_handle
+    return handle
 
 
 class Ledger:
@@ -59,18 +59,10 @@ class Ledger:
         self._next: Handle = 1
         self._probes = 0
         self._prefilling: set[Handle] = set()
-        self._clear()
-
-    def _clear(self) -> None:
-        self._arrived: list[Arrival] = []
-        self._prefilled: list[Handle] = []
-        self._decoded: list[Handle] = []
-        self._committed: list[int] = []
         self._drafts = 0
+        self._events: defaultdict[str, list[Any]] = defaultdict(list)
+        """What happened since the last report, by field of StepReport."""
         self._round_s = 0.0
-        self._requeued: list[Handle] = []
-        self._finished: list[Handle] = []
-        self._aborted: list[Handle] = []
 
     @property
     def waiting(self) -> int:
@@ -93,16 +85,17 @@ class Ledger:
     def queued(self, req: Req, now_s: float) -> None:
         """Note that SGLang put `req` into its waiting queue, for the first time or again."""
         self.changes += 1
-        handle = handle_of(req)
+        handle: Handle | None = getattr(req, "laps_handle", None)
         entry = self.live.get(handle) if handle is not None else None
         if entry is not None and handle is not None:
             entry.output_tokens = len(req.output_ids)
             self._prefilling.discard(handle)
             self.resident.pop(handle, None)
-            self._requeued.append(handle)
+            self._events["requeued"].append(handle)
         elif not req.rid.startswith(HEALTH_CHECK):
             self._arrive(req, now_s)
         else:
+            req.laps_handle = None
             self._probes += 1
         if handle_of(req) is None or req.to_finish is not None:
             self.waiting_first.append(req)
@@ -127,7 +120,7 @@ class Ledger:
         self._next += 1
         req.laps_handle = arrival.handle
         self.live[arrival.handle] = _Entry(arrival, req)
-        self._arrived.append(arrival)
+        self._events["arrived"].append(arrival)
 
     def admitted(self, reqs: Iterable[Req]) -> None:
         """Note that SGLang took `reqs` off its waiting queue into an extend batch."""
@@ -150,18 +143,19 @@ class Ledger:
             handle = handle_of(req)
             entry = self.live.get(handle) if handle is not None else None
             if entry is None or handle is None:
+                self.changes += 1  # a health probe may have finished
                 continue
             if entry.shared_prefix < 0:
                 entry.shared_prefix = req.cached_tokens
             if handle in self._prefilling and len(req.output_ids) > entry.output_tokens:
                 self._prefilling.discard(handle)
-                self._prefilled.append(handle)
+                self._events["prefilled"].append(handle)
             self._depart_if_done(handle, req)
 
     def decoded(
-        self, reqs: Iterable[Req], accepted: Iterable[int], drafts: int, round_s: float
+        self, reqs: Sequence[Req], accepted: Sequence[int], drafts: int, round_s: float
     ) -> None:
-        """Note the result of a verify round.
+        """Note the result of a verify round: at most one between two reports.
 
         `accepted` are the accepted drafts of each request, bonus not counted; `drafts` the draft
         tokens offered to each; `round_s` the round's wall time in seconds, 0 if not known. Rows
@@ -170,18 +164,20 @@ class Ledger:
         """
         self._drafts = drafts
         self._round_s = round_s
-        live = self.live  # this loop runs for every row of every round
-        for req, correct in zip(reqs, accepted, strict=True):
-            handle = handle_of(req)
-            if handle is None or handle not in live or req.is_retracted:
-                continue
-            entry = live[handle]
-            entry.accepted_sq += correct * correct
-            entry.proposed += drafts
-            self._decoded.append(handle)
-            self._committed.append(correct + 1)
-            if req.finished():
-                self._depart(handle, req)
+        # In every step for every row: whole lists at a time.
+        resident = self.resident
+        handles = [req.laps_handle for req in reqs]
+        if not all(map(resident.__contains__, handles)):
+            self.changes += 1  # a health probe may have finished
+            rows = [row for row, handle in enumerate(handles) if handle in resident]
+            handles = [handles[row] for row in rows]
+            accepted = [accepted[row] for row in rows]
+            reqs = [reqs[row] for row in rows]
+        if handles:
+            self._events["decoded"] = handles
+            self._events["committed"] = [drafts + 1 for drafts in accepted]
+        for req in [req for req in reqs if req.finished_reason is not None]:
+            self._depart(req.laps_handle, req)
 
     def _depart_if_done(self, handle: Handle, req: Req) -> None:
         if req.finished():
@@ -191,7 +187,7 @@ class Ledger:
         from sglang.srt.managers.schedule_batch import FINISH_ABORT
 
         aborted = isinstance(req.finished_reason, FINISH_ABORT)
-        (self._aborted if aborted else self._finished).append(handle)
+        self._events["aborted" if aborted else "finished"].append(handle)
         self._forget(handle)
 
     def _forget(self, handle: Handle) -> None:
@@ -231,37 +227,25 @@ class Ledger:
         """Note that SGLang dropped `req`, if it was known."""
         handle = handle_of(req)
         if handle is not None and handle in self.live:
-            self._aborted.append(handle)
+            self._events["aborted"].append(handle)
             self._forget(handle)
 
     def flush(self, now_s: float, plan_seq: int) -> StepReport | None:
         """Return what happened since the last report, or None if nothing did."""
-        if not (
-            self._arrived
-            or self._prefilled
-            or self._decoded
-            or self._requeued
-            or self._finished
-            or self._aborted
-        ):
+        if not self._events:
             return None
         self.step += 1
-        report = StepReport(
-            step=self.step,
-            time_s=now_s,
-            arrived=tuple(self._arrived),
-            prefilled=tuple(self._prefilled),
-            decoded=tuple(self._decoded),
-            committed=tuple(self._committed),
-            drafts=self._drafts,
-            round_s=self._round_s,
-            requeued=tuple(self._requeued),
-            finished=tuple(self._finished),
-            aborted=tuple(self._aborted),
+        fields = {name: tuple(values) for name, values in self._events.items()}
+        decoded = "decoded" in fields
+        self._events.clear()
+        return StepReport(
+            self.step,
+            now_s,
             plan_seq=plan_seq,
+            drafts=self._drafts if decoded else 0,
+            round_s=self._round_s if decoded else 0.0,
+            **fields,
         )
-        self._clear()
-        return report
 
     def snapshot(self, now_s: float, capacity: Capacity, running: Iterable[Req]) -> Snapshot:
         """Return everything this scheduler holds, as of the last report (flush first)."""
@@ -271,7 +255,7 @@ class Ledger:
             time_s=now_s,
             capacity=capacity,
             requests=tuple(
-                _as_it_stands(entry, self._phase(handle, in_batch))
+                _as_it_stands(entry, self._phase(handle, in_batch), self._drafts)
                 for handle, entry in self.live.items()
             ),
         )
@@ -282,23 +266,17 @@ class Ledger:
         return Phase.RUNNING if handle in in_batch else Phase.PAUSED
 
 
-def _as_it_stands(entry: _Entry, phase: Phase) -> Arrival:
-    arrival, req = entry.arrival, entry.req
+def _as_it_stands(entry: _Entry, phase: Phase, drafts: int) -> Arrival:
+    req = entry.req
     # SGLang counts rounds only where it speculates; a plain decode step commits one token.
     rounds = req.spec_verify_ct or max(0, len(req.output_ids) - 1)
-    return Arrival(
-        handle=arrival.handle,
-        rid=arrival.rid,
-        arrival_s=arrival.arrival_s,
-        prompt_tokens=arrival.prompt_tokens,
-        max_new_tokens=arrival.max_new_tokens,
-        hints=arrival.hints,
-        phase=phase,
-        progress=Progress(
-            output_tokens=len(req.output_ids),
-            rounds=rounds,
-            proposed=entry.proposed,
-            accepted=req.spec_num_correct_drafts,
-            accepted_sq=entry.accepted_sq,
-        ),
+    histogram = req.spec_correct_drafts_histogram
+    progress = Progress(
+        output_tokens=len(req.output_ids),
+        rounds=rounds,
+        # As if it had always been offered as many as now.
+        proposed=rounds * drafts,
+        accepted=req.spec_num_correct_drafts,
+        accepted_sq=sum(count * accepted**2 for accepted, count in enumerate(histogram)),
     )
+    return replace(entry.arrival, phase=phase, progress=progress)

@@ -1,8 +1,4 @@
-"""The worker's end of the worker link (proto/laps/v1/worker.proto), in threads of its own.
-
-The scheduler's thread only ever puts a report into a queue and reads an attribute. Conversion to
-protobuf, sockets and reconnection happen in the link's threads.
-"""
+"""The worker's end of the worker link (proto/laps/v1/worker.proto), in the planner process."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -48,28 +44,33 @@ class _Stream:
 
     outbox: SimpleQueue[Snapshot | StepReport | None]
     unanswered: deque[tuple[int, float]]
-    """(step, when it was sent) of reports that no plan has covered yet; scheduler's thread only."""
+    """(step, when it was sent) of reports that no plan has covered yet."""
     wants_hello: bool = True
     newest: Plan | None = None
     sent_step: int = 0
 
 
 class ServiceLink:
-    """Keeps one stream to the service, and the newest plan that came over it."""
+    """Keeps one stream to the service, and the newest plan that came over it.
 
-    def __init__(self, endpoint: str, identity: wire.WorkerIdentity) -> None:
+    All methods belong to one thread, or to threads that take turns. In the link's own thread it
+    calls `changed` whenever `wants_hello`, `plan` or `policy` may have changed.
+    """
+
+    def __init__(
+        self, endpoint: str, identity: wire.WorkerIdentity, changed: Callable[[], None]
+    ) -> None:
         self.endpoint = endpoint
         self.policy: PolicySpec | None = None
         """The service's policy, for the engine that takes over when it is away."""
         self._identity = identity
+        self._changed = changed
         self._ttl_s = 0.0
         self._stream: _Stream | None = None
         self._call: grpc.Call | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="laps-link", daemon=True)
         self._thread.start()
-
-    # --- scheduler's thread ----------------------------------------------------------------------
 
     @property
     def wants_hello(self) -> bool:
@@ -141,6 +142,7 @@ class ServiceLink:
         welcomed = False
         self._call = call = worker_pb2_grpc.WorkerLinkStub(channel).Attach(self._outgoing(stream))
         self._stream = stream
+        self._changed()
         try:
             for message in call:
                 body = message.WhichOneof("body")
@@ -151,6 +153,7 @@ class ServiceLink:
                     welcomed = True
                 elif body == "plan":
                     self._take(stream, message.plan)
+                self._changed()
         except grpc.RpcError as error:
             if not self._closed.is_set():
                 logger.warning("laps: lost the service at %s: %s", self.endpoint, _reason(error))
@@ -160,6 +163,7 @@ class ServiceLink:
             self._stream = None
             stream.outbox.put(None)
             call.cancel()
+            self._changed()
         return welcomed
 
     def _greet(self, welcome: worker_pb2.Welcome) -> None:
@@ -183,6 +187,8 @@ class ServiceLink:
             raise wire.WireError(
                 f"a plan for step {plan.step}, but the newest step sent is {stream.sent_step}"
             )
+        if len(set(plan.order)) < len(plan.order):
+            raise wire.WireError(f"plan {plan.seq} names a request twice")
         stream.newest = plan
 
     def _outgoing(self, stream: _Stream) -> Iterator[worker_pb2.WorkerMessage]:

@@ -11,20 +11,22 @@ Req = Any
 """A `sglang.srt.managers.schedule_batch.Req`."""
 
 SEGMENT = 32
-"""Most rows of a segment: what a row that moves costs grows with the batch that it leaves."""
+"""Most rows of a segment: what a row that leaves costs grows with the batch that it leaves."""
 
 
 class PausedBatch:
     """ScheduleBatches beside SGLang's running one, and since when each request is in them.
 
     There may be a thousand paused requests, and most steps touch few of them or none. So they are
-    held in small batches, the segments, and only those that can have changed are looked at.
+    held in small batches, the segments, and only those that can have changed are looked at. Those
+    that pause together make a segment: merging it into another costs as much as splitting it off.
     """
 
     def __init__(self) -> None:
         self.changes = 0
         """Goes up whenever a request pauses, resumes, or may have been marked by SGLang."""
-        self._segments: list[Batch] = []
+        self._segments: dict[int, Batch] = {}
+        """By id(); a dict, so that one leaves without a look at the others."""
         self._home: dict[int, Batch] = {}
         """Segment of each request, by the request's id()."""
         self._since: dict[int, int] = {}
@@ -35,13 +37,13 @@ class PausedBatch:
     @property
     def reqs(self) -> list[Req]:
         """Paused requests, some of which may have finished with a result that was in flight."""
-        return [req for segment in self._segments for req in segment.reqs]
+        return [req for segment in self._segments.values() for req in segment.reqs]
 
     def expose(self) -> Sequence[Batch]:
         """Return the batches for SGLang code that may mark requests to finish."""
         self.changes += 1
         self._exposed = True
-        return tuple(self._segments)
+        return tuple(self._segments.values())
 
     def __len__(self) -> int:
         return len(self._home)
@@ -61,6 +63,8 @@ class PausedBatch:
         self.changes += 1
         for segment in self._homes(done):
             segment.filter_batch()
+            if segment.is_empty():
+                del self._segments[id(segment)]
         self._forget(done)
 
     def ending(self) -> list[Req]:
@@ -84,12 +88,7 @@ class PausedBatch:
         self._unsettled.extend(out.reqs)
         self._ending.extend(req for req in out.reqs if req.to_finish is not None)
         for segment in _pieces(out):
-            last = self._segments[-1] if self._segments else None
-            if last is not None and len(last.reqs) + len(segment.reqs) <= SEGMENT:
-                last.merge_batch(segment)
-                segment = last
-            else:
-                self._segments.append(segment)
+            self._segments[id(segment)] = segment
             self._home.update((id(req), segment) for req in segment.reqs)
 
     def give_back(self, reqs: Iterable[Req]) -> Batch:
@@ -100,7 +99,7 @@ class PausedBatch:
         for segment in self._homes(leaving.values()):
             rows = [row for row, req in enumerate(segment.reqs) if id(req) in leaving]
             if len(rows) == len(segment.reqs):
-                self._segments = [other for other in self._segments if other is not segment]
+                del self._segments[id(segment)]
                 out = merge(out, segment)
             else:
                 out = merge(out, split_off(segment, rows))
@@ -123,7 +122,6 @@ class PausedBatch:
     def _forget(self, reqs: Iterable[Req]) -> None:
         for req in reqs:
             del self._home[id(req)], self._since[id(req)]
-        self._segments = [segment for segment in self._segments if not segment.is_empty()]
 
 
 def _pieces(batch: Batch) -> Iterator[Batch]:

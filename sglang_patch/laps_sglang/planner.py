@@ -1,20 +1,36 @@
-"""Who decides: the service while it answers, else the engine in this process."""
+"""Who decides, as the scheduler sees it: a process that takes reports and gives plans.
+
+The policy and gRPC run beside the scheduler and never in it: a thread of theirs would hold the GIL
+when the scheduler needs it, and a step would wait for them.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from laps.engine.engine import Engine
 from laps.engine.types import Plan, PolicySpec, Snapshot, StepReport
-from laps_sglang.link import ServiceLink
+from laps.wire import WorkerIdentity
+from laps_sglang.pipe import Bell, Pipe
 
 logger = logging.getLogger(__name__)
 
 SnapshotSource = Callable[[], Snapshot]
 """Gives what the scheduler holds now; called in the scheduler's thread only."""
+
+RESTART_S = 2.0
+"""Shortest time between two starts of a planner process that dies."""
+NOBODY = "nobody"
+"""Who decides until the planner process has made a first plan: the last plan stays."""
+MAX_UNSENT = 64 << 20
+"""Bytes that may pile up before a planner process that does not read is started afresh."""
 
 
 class Planner(Protocol):
@@ -24,84 +40,141 @@ class Planner(Protocol):
         """Take the newest report; called at every iteration, with None if nothing happened."""
 
     def newest(self) -> Plan:
-        """Return the plan to use now."""
+        """Return the plan to use now; the very same one as long as its order stays."""
+
+    @property
+    def seq(self) -> int:
+        """Number of the plan in force, for reports; 0 if no service made it."""
 
     def describe(self) -> dict[str, object]:
         """Return the planner's state for `/server_info`."""
 
     def close(self) -> None:
-        """Let go of threads and connections."""
+        """Let go of processes and connections."""
 
 
-class EmbeddedPlanner:
-    """The engine in this very process."""
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a planner process is told first."""
 
-    def __init__(self, policy: PolicySpec, snapshot: SnapshotSource) -> None:
-        self._engine = Engine(snapshot(), policy)
-
-    def submit(self, report: StepReport | None) -> None:
-        if report is not None:
-            self._engine.observe(report)
-
-    def newest(self) -> Plan:
-        # In reports, number 0 says that the worker decided for itself.
-        return replace(self._engine.plan(), seq=0)
-
-    def describe(self) -> dict[str, object]:
-        return {"mode": "embedded", "policy": self._engine.policy_spec.name}
-
-    def close(self) -> None:
-        pass
+    identity: WorkerIdentity
+    policy: PolicySpec
+    """The policy of its own engine until a service says otherwise."""
+    endpoint: str | None = None
+    """host:port of the service; None if its own engine decides."""
 
 
-class RemotePlanner:
-    """The service, with an embedded engine that takes over within one step while it is away.
+@dataclass(frozen=True, slots=True)
+class SnapshotWanted:
+    """From the planner process: a stream or an engine begins, and needs all there is."""
 
-    The worker is the truth: the fallback engine and the service's are both built from a snapshot,
-    so neither side has to remember anything for the other.
+
+class PlannerProcess:
+    """The scheduler's end of a planner process (`laps_sglang.decider`); one that dies is replaced.
+
+    The worker is the truth: a new process is given a snapshot, and nothing has to be remembered.
     """
 
-    def __init__(self, link: ServiceLink, policy: PolicySpec, snapshot: SnapshotSource) -> None:
-        self._link = link
-        self._policy = policy
+    def __init__(self, setup: Setup, snapshot: SnapshotSource) -> None:
+        self._setup = setup
         self._snapshot = snapshot
-        self._fallback: EmbeddedPlanner | None = None
-        self._served = False
-        self._fallbacks = 0
-        """Times the service fell silent; the wait for its first plan is none."""
+        self._plan = Plan()
+        self._description: dict[str, object] = {"decided_by": NOBODY, "policy": setup.policy.name}
+        self._restarts = -1
+        self._start()
+
+    def _start(self) -> None:
+        ours, its = socket.socketpair()
+        for end in (ours, its):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        bell = os.memfd_create("laps-bell")
+        with its:
+            fds = [its.fileno(), bell]
+            command = [sys.executable, "-m", "laps_sglang.decider", *map(str, fds)]
+            self._process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
+        self._bell = Bell(bell)
+        os.close(bell)
+        self._taken = 0
+        self._started = time.monotonic()
+        self._restarts += 1
+        self._wants_snapshot = False
+        self._gone = False
+        self._pipe = Pipe(ours, blocking=False)
+        self._pipe.send(self._setup)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the planner process."""
+        return self._process.pid
+
+    @property
+    def seq(self) -> int:
+        # One that has been sent counts from when it has been taken in.
+        return self._bell.seq if self._bell.sent == self._taken else self._plan.seq
+
+    @property
+    def step(self) -> int:
+        """The newest report that the plan has seen."""
+        return self._bell.step
 
     def submit(self, report: StepReport | None) -> None:
-        if self._link.wants_hello:
-            # The snapshot holds what `report` tells: it takes its place.
-            self._link.attach(self._snapshot())
-        elif report is not None:
-            self._link.send(report)
-        if self._fallback is not None:
-            self._fallback.submit(report)
+        if self._gone or (report is None and not self._wants_snapshot and not self._pipe.unsent):
+            return
+        try:
+            if report is not None:
+                self._pipe.send(tuple(report))
+            if self._wants_snapshot:
+                self._wants_snapshot = False
+                self._pipe.send(self._snapshot())
+            self._pipe.flush()
+        except EOFError:
+            self._lost("died")
+            return
+        if self._pipe.unsent > MAX_UNSENT:
+            self._lost("does not keep up")
 
     def newest(self) -> Plan:
-        plan = self._link.plan()
-        if plan is not None:
-            self._served = True
-            if self._fallback is not None:
-                logger.info("laps: the service decides")
-                self._fallback = None
-            return plan
-        if self._fallback is None:
-            if self._served:
-                self._fallbacks += 1
-                logger.warning("laps: no plan from the service: the embedded engine decides")
-            self._fallback = EmbeddedPlanner(self._link.policy or self._policy, self._snapshot)
-        return self._fallback.newest()
+        if self._gone:
+            if time.monotonic() - self._started > RESTART_S:
+                self._start()
+        elif self._bell.sent != self._taken:
+            self._receive()
+        return self._plan
+
+    def _receive(self) -> None:
+        try:
+            values = self._pipe.receive()
+        except EOFError:
+            self._lost("died")
+            return
+        self._taken += len(values)
+        for value in values:
+            if isinstance(value, tuple):
+                self._plan = Plan(*value)
+            elif isinstance(value, SnapshotWanted):
+                self._wants_snapshot = True
+            else:
+                self._description.update(value)
+
+    def _lost(self, why: str) -> None:
+        logger.error("laps: the planner process %s: the last plan stays until a new one is up", why)
+        self._gone = True
+        self._description["decided_by"] = NOBODY
+        self._stop()
+
+    def _stop(self) -> None:
+        self._pipe.close()
+        self._process.kill()
+        self._process.wait()
 
     def describe(self) -> dict[str, object]:
-        return {
-            "mode": "service",
-            "endpoint": self._link.endpoint,
-            "policy": (self._link.policy or self._policy).name,
-            "decided_by": "embedded engine" if self._fallback is not None else "service",
-            "fallbacks": self._fallbacks,
-        }
+        endpoint = self._setup.endpoint
+        mode = (
+            {"mode": "embedded"} if endpoint is None else {"mode": "service", "endpoint": endpoint}
+        )
+        return {**mode, **self._description, "planner_restarts": self._restarts}
 
     def close(self) -> None:
-        self._link.close()
+        if not self._gone:
+            self._gone = True
+            self._stop()

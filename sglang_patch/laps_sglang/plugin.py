@@ -7,7 +7,6 @@ must stop a server raises SystemExit, before there is a model.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import time
@@ -29,13 +28,10 @@ from laps_sglang.compat import (
     unapplied,
 )
 from laps_sglang.hooks import Hooks
-from laps_sglang.link import ServiceLink
-from laps_sglang.modes import refuse_unsupported, refuse_unsupported_model, untested
-from laps_sglang.planner import EmbeddedPlanner, RemotePlanner
+from laps_sglang.modes import refuse_unsupported, refuse_unsupported_model
+from laps_sglang.planner import PlannerProcess, Setup
 from laps_sglang.settings import Settings, SettingsError, add_flags, read_settings
 from laps_sglang.worker import Worker
-
-logger = logging.getLogger(__name__)
 
 
 def activate() -> None:
@@ -87,19 +83,14 @@ def install(settings: Settings, engine: Engine) -> Hooks:
         if unhooked := unapplied(target for target, _, _ in hooks.table()):
             raise UnsupportedEngineError(f"SGLang did not apply the hooks on {', '.join(unhooked)}")
         refuse_unsupported(resolved_settings(), settings.max_running)
-        for warning in untested(resolved_settings()):
-            logger.warning("laps: %s", warning)
 
     def attach(scheduler: Any) -> Worker:
         refuse_unsupported_model(scheduler)
         worker = Worker(scheduler, engine, settings.max_running)
         if engine.is_entry_rank(scheduler):
-            if settings.endpoint is None:
-                worker.planner = EmbeddedPlanner(policy, worker.snapshot)
-            else:
-                identity = identify(resolved_settings(), engine.dp_rank(scheduler))
-                link = ServiceLink(settings.endpoint, identity)
-                worker.planner = RemotePlanner(link, policy, worker.snapshot)
+            identity = identify(resolved_settings(), engine.dp_rank(scheduler))
+            setup = Setup(identity, policy, settings.endpoint)
+            worker.planner = PlannerProcess(setup, worker.snapshot)
         return worker
 
     hooks = Hooks(engine, check, attach)

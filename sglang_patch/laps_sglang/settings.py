@@ -99,7 +99,12 @@ def add_flags(result: None, parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="scheduling service that decides which requests run",
     )
-    flag("--laps-embedded", EMBEDDED, nargs=0, help="decide in this process, without a service")
+    flag(
+        "--laps-embedded",
+        EMBEDDED,
+        nargs=0,
+        help="decide in a process beside the scheduler, without a service",
+    )
     flag(
         "--laps-max-running",
         MAX_RUNNING,

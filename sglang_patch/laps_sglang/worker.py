@@ -22,7 +22,7 @@ from laps_sglang.ledger import Ledger, handle_of
 from laps_sglang.memory import Memory
 from laps_sglang.paused import PausedBatch, Req
 from laps_sglang.planner import Planner
-from laps_sglang.ranking import Ranking
+from laps_sglang.ranking import best_of
 from laps_sglang.surgery import Batch, drop_finished, merge
 
 
@@ -45,7 +45,8 @@ class Worker:
         self.plan = Plan()
         self.memory = Memory(scheduler, engine, self.paused, self.ledger)
         self.counters = {"pauses": 0, "resumes": 0, "plans": 0}
-        self._ranking = Ranking(self.plan)
+        self._speculative = not scheduler.spec_algorithm.is_none()
+        self._filtered: object = None
         self._nothing_to_offer: object = None
         self._nothing_to_swap: object = None
         self._refused: object = None
@@ -59,15 +60,11 @@ class Worker:
         if self.planner is None:
             return None
         plan = self.planner.newest()
-        if plan.order != self.plan.order or plan.horizon != self.plan.horizon:
-            return plan
-        self.plan = plan  # the same order by another name: only reports tell the two apart
-        return None
+        return None if plan is self.plan else plan
 
     def use(self, plan: Plan) -> None:
         """Put `plan` into force; called on every rank in the same iteration."""
         self.plan = plan
-        self._ranking = Ranking(plan)
         self.counters["plans"] += 1
 
     # --- choices ---------------------------------------------------------------------------------
@@ -75,7 +72,7 @@ class Worker:
     def _state(self) -> object:
         """Return a value that stays the same as long as who deserves to run cannot change."""
         return (
-            self._ranking,
+            self.counters["plans"],
             self.ledger.changes,
             self.paused.changes,
             self.capacity.max_running,
@@ -87,7 +84,7 @@ class Worker:
         Health probes, and aborted requests, whose last round frees their memory.
         """
         live = self.ledger.live
-        return [r for r in reqs if r.to_finish is not None or handle_of(r) not in live]
+        return [r for r in reqs if r.to_finish is not None or r.laps_handle not in live]
 
     def _best(
         self, urgent: Sequence[Req], among: Any, skip: Iterable[Handle | None] = ()
@@ -101,7 +98,7 @@ class Worker:
         count = self.capacity.max_running + len(probes)
         best = [*probes, *(req for req in urgent if handle_of(req) is not None)][:count]
         known = {handle_of(req) for req in urgent}.union(skip)
-        best += [among[h].req for h in self._ranking.first(count - len(best), among, known)]
+        best += [among[h].req for h in best_of(self.plan, count - len(best), among, known)]
         return best
 
     # --- moves -----------------------------------------------------------------------------------
@@ -116,8 +113,10 @@ class Worker:
         scheduler = self.scheduler
         self.ledger.reconcile(scheduler.waiting_queue)
         self.paused.drop_finished()
-        # A finished row takes no slot, and a batch of nothing else must be known to be empty below.
-        drop_finished(running)
+        if self._filtered != self.ledger.changes:
+            # A finished row takes no slot, and a batch of nothing else must be known to be empty.
+            drop_finished(running)
+            self._filtered = self.ledger.changes
         queue: list[Req] = scheduler.waiting_queue
         best = self._deserving(running)
         offered = [req for req in best if self.ledger.is_waiting(req)]
@@ -170,9 +169,10 @@ class Worker:
         if not batch.is_empty():
             self._swap(batch)
             self._make_room(batch)
-        rows = list(batch.reqs)
+        rows = batch.reqs
         out = update(batch)
-        self.ledger.reconcile_rows(req for req in rows if not self.engine.holds_kv(req))
+        if len(batch.reqs) < len(rows):
+            self.ledger.reconcile_rows(req for req in rows if not self.engine.holds_kv(req))
         self.memory.requeue()
         return out
 
@@ -207,6 +207,8 @@ class Worker:
         running ones, or abort the last of them. If none can be demoted now, all go back into the
         batch, above the cap for this round, so that SGLang can choose among all when it retracts.
         """
+        if not self.paused or self.engine.fits_surely(batch):
+            return
         while self.paused and not batch.check_decode_mem():
             victims = self._victims()
             if not victims:
@@ -227,15 +229,11 @@ class Worker:
         """Note a batch result that SGLang has just processed, and report it."""
         now = time.monotonic()
         if batch.forward_mode.is_decode():
-            speculative = not self.scheduler.spec_algorithm.is_none()
-            self.ledger.decoded(
-                batch.reqs,
-                accepted=result.num_correct_drafts_per_req_cpu
-                if speculative
-                else [0] * len(batch.reqs),
-                drafts=result.speculative_num_draft_tokens - 1 if speculative else 0,
-                round_s=self._round_s(now),
-            )
+            accepted, drafts = [0] * len(batch.reqs), 0
+            if self._speculative:
+                accepted = result.num_correct_drafts_per_req_cpu
+                drafts = result.speculative_num_draft_tokens - 1
+            self.ledger.decoded(batch.reqs, accepted, drafts, self._round_s(now))
         elif batch.forward_mode.is_extend():
             self.ledger.prefilled(batch.reqs)
         self.report(now)
@@ -248,7 +246,8 @@ class Worker:
 
     def report(self, now: float) -> None:
         """Hand what happened since the last report to the planner (nowhere on other ranks)."""
-        report = self.ledger.flush(now, self.plan.seq)
+        seq = self.planner.seq if self.planner is not None else 0
+        report = self.ledger.flush(now, seq)
         if self.planner is not None:
             self.planner.submit(report)
 

@@ -72,7 +72,7 @@ class FakeModel:
             return self._verify(batch, lengths, slots, on_publish)
         self._kv[batch.out_cache_loc] = batch.input_ids.long()
         tokens = [next_token(self._prefix(s, n)) for s, n in zip(slots, lengths, strict=True)]
-        return _result(next_token_ids=_sample(tokens, batch.sampling_info))
+        return batch_result(next_token_ids=_sample(tokens, batch.sampling_info))
 
     def _prefix(self, slot: int, length: int) -> list[int]:
         table = self._scheduler.req_to_token_pool.req_to_token
@@ -89,20 +89,20 @@ class FakeModel:
             tokens.append(next_token(prefix))
         bonus = torch.tensor(tokens, dtype=torch.int64)
         if not self._speculative:
-            return _result(next_token_ids=bonus, can_run_cuda_graph=False)
+            return batch_result(next_token_ids=bonus, can_run_cuda_graph=False)
         if publish:
             publish(batch.seq_lens)
-        return _result(
+        return batch_result(
             next_token_ids=bonus,
             can_run_cuda_graph=False,
             new_seq_lens=batch.seq_lens,
-            next_draft_input=_draft_input(bonus, batch.seq_lens),
+            next_draft_input=draft_input(bonus, batch.seq_lens),
         )
 
     def _verify(self, batch: Any, lengths: list[int], slots: list[int], publish: Any) -> Any:
         draft = batch.spec_info
         bonus = draft.bonus_tokens.long()
-        # What `_draft_input` relayed for these rows a round ago must have come back to them.
+        # What `draft_input` relayed for these rows a round ago must have come back to them.
         assert torch.equal(draft.topk_index.view(-1), bonus * 7 + batch.seq_lens), "rows mixed up"
         assert torch.equal(draft.hidden_states[:, 0].long(), bonus), "hidden states mixed up"
         table = self._scheduler.req_to_token_pool.req_to_token
@@ -127,12 +127,12 @@ class FakeModel:
         new_lengths = batch.seq_lens + accept_lens
         if publish:
             publish(new_lengths)
-        return _result(
+        return batch_result(
             next_token_ids=torch.tensor(tokens, dtype=torch.int64),
             accept_lens=accept_lens,
             new_seq_lens=new_lengths,
             speculative_num_draft_tokens=STRIDE,
-            next_draft_input=_draft_input(torch.tensor(last, dtype=torch.int64), new_lengths),
+            next_draft_input=draft_input(torch.tensor(last, dtype=torch.int64), new_lengths),
         )
 
 
@@ -157,7 +157,7 @@ def _sample(tokens: Sequence[int], info: Any) -> torch.Tensor:
     return torch.where(penalised, logits.argmax(dim=1), chosen)
 
 
-def _result(**fields: Any) -> Any:
+def batch_result(**fields: Any) -> Any:
     from sglang.srt.layers.logits_processor import LogitsProcessorOutput
     from sglang.srt.managers.utils import GenerationBatchResult
 
@@ -166,7 +166,7 @@ def _result(**fields: Any) -> Any:
     )
 
 
-def _draft_input(bonus: torch.Tensor, lengths: torch.Tensor) -> Any:
+def draft_input(bonus: torch.Tensor, lengths: torch.Tensor) -> Any:
     """Return the draft state of the next round, derived from its row so that a mix-up shows."""
     from sglang.srt.speculative.eagle_info import EagleDraftInput
 

@@ -48,6 +48,10 @@ class RandomPlanner:
                 self._worker.capacity = dataclasses.replace(self._worker.capacity, max_running=cap)
         return self._plan
 
+    @property
+    def seq(self) -> int:
+        return 0
+
     def describe(self) -> dict[str, object]:
         return {}
 

@@ -26,10 +26,11 @@ from engine.real_loop import RealLoop
 from engine.real_scheduler import Ranks, Setup
 from laps import wire
 from laps.engine.types import PolicySpec
-from laps_sglang.link import ServiceLink
-from laps_sglang.planner import Planner, RemotePlanner
+from laps_sglang.planner import Planner, PlannerProcess
+from laps_sglang.planner import Setup as PlannerSetup
 
 REQUESTS = 60
+SERVICE = "service"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,10 @@ class Rank:
 
     def _feed(self, iteration: int) -> bool:
         """Receive requests, aborts and the end."""
+        while iteration == 1 and self._planner.describe().get("decided_by", SERVICE) != SERVICE:
+            self._planner.submit(None)
+            self._planner.newest()
+            time.sleep(0.01)
         self.deciders[str(self._planner.describe().get("decided_by", "random"))] += 1
         if iteration % 4 == 0 and self._sent < REQUESTS:
             prompt = [self._rng.randrange(VOCABULARY) for _ in range(self._rng.randint(3, 30))]
@@ -110,8 +115,9 @@ class Rank:
 def _planner(loop: RealLoop, service: str) -> Planner:
     if service == "random":
         return RandomPlanner(loop.worker, random.Random(3), change=0.7, most=None)
-    link = ServiceLink(service, wire.WorkerIdentity("tp/dp0", time.time_ns()))
-    return RemotePlanner(link, PolicySpec("laps-sd"), loop.worker.snapshot)
+    identity = wire.WorkerIdentity("tp/dp0", time.time_ns())
+    setup = PlannerSetup(identity, PolicySpec("laps-sd"), service)
+    return PlannerProcess(setup, loop.worker.snapshot)
 
 
 def main(rank: int, meeting_point: str, out: Path, services: Sequence[str]) -> None:

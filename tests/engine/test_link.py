@@ -24,27 +24,28 @@ from engine.real_scheduler import Setup
 from laps import wire
 from laps.engine.types import PolicySpec
 from laps.v1 import common_pb2, worker_pb2, worker_pb2_grpc
-from laps_sglang.link import ServiceLink
-from laps_sglang.planner import RemotePlanner
+from laps_sglang.planner import NOBODY, RESTART_S, PlannerProcess
+from laps_sglang.planner import Setup as PlannerSetup
 from testbed.service import LapsService
 
 pytestmark = pytest.mark.engine
 
 REQUESTS = 24
-Each = Callable[[int, RemotePlanner], None]
+Each = Callable[[int, PlannerProcess], None]
 
 
-def serve_all(endpoint: str, each: Each) -> RemotePlanner:
+def serve_all(endpoint: str, each: Each) -> PlannerProcess:
     """Serve a load under the service at `endpoint`; `each` acts at every iteration."""
     loop = RealLoop(Setup(slots=16, max_running=4))
     identity = wire.WorkerIdentity("test/dp0", time.time_ns())
-    planner = RemotePlanner(
-        ServiceLink(endpoint, identity), PolicySpec("laps-sd"), loop.worker.snapshot
-    )
+    setup = PlannerSetup(identity, PolicySpec("laps-sd"), endpoint)
+    planner = PlannerProcess(setup, loop.worker.snapshot)
     try:
         loop.plan_with(planner)
         rng = random.Random(0)
         reqs: list[Any] = []
+
+        assert settled(planner, "service", "embedded engine")
 
         def script(iteration: int) -> bool:
             time.sleep(0.004)  # about the pace of a small model
@@ -66,7 +67,9 @@ def serve_all(endpoint: str, each: Each) -> RemotePlanner:
         loop.close()
 
 
-def decided_by(planner: RemotePlanner) -> object:
+def decided_by(planner: PlannerProcess) -> object:
+    """Who decides, from the planner process's last word on it."""
+    planner.newest()
     return planner.describe()["decided_by"]
 
 
@@ -75,6 +78,16 @@ def until(condition: Callable[[], bool], patience_s: float = 20.0) -> bool:
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     return condition()
+
+
+def settled(planner: PlannerProcess, *deciders: object) -> bool:
+    """Let the planner process say who decides until it is one of `deciders`."""
+
+    def asked() -> bool:
+        planner.submit(None)
+        return decided_by(planner) in deciders
+
+    return until(asked)
 
 
 @pytest.fixture
@@ -86,51 +99,69 @@ def service(tmp_path: Path) -> Iterator[LapsService]:
 def test_the_service_decides(tmp_path: Path) -> None:
     deciders: list[object] = []
     with LapsService("--plan-ttl-s", "600", log_path=tmp_path / "laps.log") as service:
-        serve_all(service.address, lambda _, planner: deciders.append(decided_by(planner)))
-    # The first iteration comes before the first plan; after that, once attached is always.
-    assert set(deciders[deciders.index("service", 1) :]) == {"service"}
+
+        def each(iteration: int, planner: PlannerProcess) -> None:
+            assert iteration > 1 or settled(planner, "service")
+            deciders.append(decided_by(planner))
+
+        serve_all(service.address, each)
+    assert set(deciders) == {"service"}
 
 
 def test_kill_and_restart_of_the_service(service: LapsService) -> None:
     deciders: list[object] = []
-    killed = 0
 
-    def each(iteration: int, planner: RemotePlanner) -> None:
-        nonlocal killed
-        deciders.append(decided_by(planner))
-        if not killed and iteration > 50 and deciders[-1] == "service":
-            killed = len(deciders)
+    def each(iteration: int, planner: PlannerProcess) -> None:
+        if iteration == 1:
+            assert settled(planner, "service")
+        if iteration == 51:
             service.kill()
-            assert until(lambda: planner._link.plan() is None)
-        if killed and len(deciders) == killed + 50:
+            assert settled(planner, "embedded engine")
+        if iteration == 101:
             service.start()
-            assert until(lambda: planner._link.wants_hello)
+            assert settled(planner, "service")
+        deciders.append(decided_by(planner))
 
     serve_all(service.address, each)
-    assert killed
-    # The embedded engine took over within one step of the loss, and handed back after the restart.
-    assert set(deciders[killed + 1 : killed + 49]) == {"embedded engine"}
-    assert "service" in deciders[killed + 50 :]
+    assert set(deciders[:50]) == {"service"}
+    assert set(deciders[50:100]) == {"embedded engine"}
+    assert set(deciders[100:]) == {"service"}
 
 
 def test_a_service_that_stalls_is_given_up_and_taken_back(service: LapsService) -> None:
     deciders: list[object] = []
-    stalled = 0
 
-    def each(iteration: int, planner: RemotePlanner) -> None:
-        nonlocal stalled
-        deciders.append(decided_by(planner))
-        if not stalled and iteration > 50 and deciders[-1] == "service":
-            stalled = len(deciders)
+    def each(iteration: int, planner: PlannerProcess) -> None:
+        if iteration == 1:
+            assert settled(planner, "service")
+        if iteration == 51:
             os.kill(service.pid, signal.SIGSTOP)
-        if stalled and len(deciders) == stalled + 100:
+        if iteration == 151:
             os.kill(service.pid, signal.SIGCONT)
-            assert until(lambda: planner._link.plan() is not None)
+            assert settled(planner, "service")
+        deciders.append(decided_by(planner))
 
     serve_all(service.address, each)
-    assert stalled
-    assert "embedded engine" in deciders[stalled : stalled + 100]
-    assert "service" in deciders[stalled + 100 :]
+    assert "embedded engine" in deciders[50:150]
+    assert "service" in deciders[150:]
+
+
+def test_a_planner_process_that_dies_is_replaced(service: LapsService) -> None:
+    deciders: list[object] = []
+
+    def each(iteration: int, planner: PlannerProcess) -> None:
+        if iteration == 1:
+            assert settled(planner, "service")
+        if iteration == 51:
+            os.kill(planner.pid, signal.SIGKILL)
+            time.sleep(RESTART_S)
+        if iteration == 151:
+            assert settled(planner, "service")
+        deciders.append(decided_by(planner))
+
+    planner = serve_all(service.address, each)
+    assert NOBODY in deciders[50:150]
+    assert planner.describe()["planner_restarts"] == 1
 
 
 class FakeService(worker_pb2_grpc.WorkerLinkServicer):

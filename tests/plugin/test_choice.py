@@ -12,13 +12,14 @@ from sortedcontainers import SortedDict
 
 from laps.engine.selection import rank_by
 from laps.engine.types import Plan
-from laps_sglang.ranking import Ranking
+from laps_sglang.ledger import handle_of
+from laps_sglang.ranking import best_of
 from laps_sglang.worker import Worker
 
 HANDLES = st.integers(0, 12)
 PLANS = st.builds(
     Plan,
-    order=st.lists(HANDLES, max_size=16).map(tuple),
+    order=st.lists(HANDLES, max_size=16, unique=True).map(tuple),
     horizon=HANDLES,
 )
 
@@ -27,7 +28,7 @@ PLANS = st.builds(
 def test_a_walk_is_a_sort(plan: Plan, live: set[int], skip: set[int], count: int) -> None:
     among = SortedDict(dict.fromkeys(live))
     expected = sorted(live - skip, key=rank_by(plan))[:count]
-    assert Ranking(plan).first(count, among, skip) == expected
+    assert best_of(plan, count, among, skip) == expected
 
 
 @dataclass(eq=False)
@@ -79,7 +80,11 @@ REQUESTS = st.lists(
 def worker_with(reqs: list[FakeReq], plan: Plan, cap: int) -> tuple[Worker, FakeBatch]:
     """Return a worker in the state that `reqs` describe, and SGLang's running batch."""
     scheduler = SimpleNamespace(
-        max_running_requests=16, max_total_num_tokens=0, waiting_queue=[], chunked_req=None
+        max_running_requests=16,
+        max_total_num_tokens=0,
+        waiting_queue=[],
+        chunked_req=None,
+        spec_algorithm=SimpleNamespace(is_none=lambda: False),
     )
     engine: Any = SimpleNamespace(finishing=lambda scheduler, batch: ())
     worker = Worker(scheduler, engine, 16)
@@ -106,12 +111,12 @@ def sorted_best(reqs: list[FakeReq], plan: Plan, cap: int) -> list[FakeReq]:
     order = {"running": 0, "paused": 1, "chunked": 2, "waiting": 3}
 
     def key(req: FakeReq) -> tuple[int, ...]:
-        handle = getattr(req, "laps_handle", None)
+        handle = handle_of(req)
         if handle is None or req.to_finish is not None:
             return (-2 if handle is None else -1, order[req.where])
         return rank(handle)
 
-    probes = sum(not hasattr(req, "laps_handle") for req in reqs)
+    probes = sum(handle_of(req) is None for req in reqs)
     return sorted(reqs, key=key)[: cap + probes]
 
 

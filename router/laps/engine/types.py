@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 Handle = int
 """Names a request on its worker: ascending with arrival, never reused within an incarnation."""
@@ -70,9 +71,11 @@ class Arrival:
     progress: Progress = Progress()
 
 
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """What happened on a worker since the report before it (see `laps.v1.StepReport`)."""
+class StepReport(NamedTuple):
+    """What happened on a worker since the report before it (see `laps.v1.StepReport`).
+
+    A tuple, because a scheduler makes one in every step.
+    """
 
     step: int
     time_s: float
@@ -100,6 +103,8 @@ class Capacity:
     """Most requests that hold KV cache and a slot."""
     kv_tokens: int = 0
     """Size of the KV pool, in tokens; 0 if not known."""
+    batch_sizes: tuple[int, ...] = ()
+    """Sizes that a batch is padded to (captured CUDA graphs), in requests; empty if not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,118 @@
+"""The planner process: it never makes the scheduler wait, and never outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from laps.engine.types import Arrival, Capacity, Plan, PolicySpec, Snapshot, StepReport
+from laps.wire import WorkerIdentity
+from laps_sglang import planner as planner_module
+from laps_sglang.planner import NOBODY, PlannerProcess, Setup
+
+SETUP = Setup(WorkerIdentity("w", 1), PolicySpec("fcfs"))
+
+
+def until(condition: Callable[[], bool], patience_s: float = 20.0) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def snapshot_of(requests: int) -> Snapshot:
+    arrivals = tuple(Arrival(h, f"r{h}", 0.0, 10, 100) for h in range(1, requests + 1))
+    return Snapshot(0, 0.0, Capacity(4, 8), arrivals)
+
+
+def planned(planner: PlannerProcess) -> bool:
+    planner.submit(None)
+    return bool(planner.newest().order)
+
+
+@pytest.fixture
+def planner() -> Iterator[PlannerProcess]:
+    process = PlannerProcess(SETUP, lambda: snapshot_of(20))
+    yield process
+    process.close()
+
+
+def test_it_plans_from_a_snapshot_and_reports(planner: PlannerProcess) -> None:
+    assert planner.describe()["decided_by"] == NOBODY
+    assert until(lambda: planned(planner))
+    assert planner.newest().order == tuple(range(1, 13))  # as many as a plan names
+    assert planner.describe()["decided_by"] == "embedded engine"
+    planner.submit(StepReport(1, 1.0, finished=(1, 2)))
+    assert until(lambda: planner.newest().order[0] == 3)
+    assert planner.step == 1
+
+
+def test_a_plan_stays_the_same_object_while_its_order_stays(planner: PlannerProcess) -> None:
+    assert until(lambda: planned(planner))
+    before = planner.newest()
+    planner.submit(StepReport(1, 1.0, prefilled=(1,)))
+    assert until(lambda: planner.step == 1)
+    assert planner.newest() is before
+
+
+def test_a_snapshot_larger_than_the_sockets_goes_over_in_pieces() -> None:
+    planner = PlannerProcess(SETUP, lambda: snapshot_of(100_000))
+    try:
+        assert until(lambda: planned(planner))
+        planner.submit(StepReport(1, 1.0, finished=(1,)))
+        assert until(lambda: planner.newest().order[:1] == (2,) and planner.step == 1)
+    finally:
+        planner.close()
+
+
+def test_one_that_hangs_never_makes_the_scheduler_wait(
+    planner: PlannerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert until(lambda: planned(planner))
+    plan, hung = planner.newest(), planner.pid
+    os.kill(hung, signal.SIGSTOP)
+    monkeypatch.setattr(planner_module, "MAX_UNSENT", 1 << 20)
+    monkeypatch.setattr(planner_module, "RESTART_S", 0.0)
+    many = snapshot_of(1000).requests
+    for step in range(1, 100):
+        planner.submit(StepReport(step, 1.0, arrived=many))
+        if planner.describe()["decided_by"] == NOBODY:
+            break
+    assert planner.newest() == plan  # and the next one starts
+    assert planner.pid != hung
+    assert until(lambda: planned(planner))
+
+
+def test_it_ends_with_a_scheduler_that_is_killed() -> None:
+    code = """
+import time
+from laps.engine.types import Capacity, PolicySpec, Snapshot
+from laps.wire import WorkerIdentity
+from laps_sglang.planner import PlannerProcess, Setup
+
+setup = Setup(WorkerIdentity("w", 1), PolicySpec("fcfs"))
+planner = PlannerProcess(setup, lambda: Snapshot(0, 0.0, Capacity(4, 8)))
+print(planner.pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as scheduler:
+        assert scheduler.stdout is not None
+        pid = int(scheduler.stdout.readline())
+        scheduler.kill()
+    assert until(lambda: not os.path.exists(f"/proc/{pid}/cmdline") or _is_zombie(pid))
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether it has ended, and nobody has asked for its status."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_an_empty_plan_is_in_force_before_the_first(planner: PlannerProcess) -> None:
+    assert planner.newest() == Plan()
