@@ -91,6 +91,7 @@ def capacity_to_proto(capacity: Capacity) -> worker_pb2.Capacity:
         max_running=capacity.max_running,
         max_resident=capacity.max_resident,
         kv_tokens=capacity.kv_tokens,
+        batch_sizes=capacity.batch_sizes,
     )
 
 
@@ -99,6 +100,7 @@ def capacity_from_proto(message: worker_pb2.Capacity) -> Capacity:
         max_running=message.max_running,
         max_resident=message.max_resident,
         kv_tokens=message.kv_tokens,
+        batch_sizes=tuple(message.batch_sizes),
     )
 
 

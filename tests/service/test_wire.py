@@ -33,7 +33,7 @@ hints = st.builds(Hints, text, st.integers(-(2**31), 2**31 - 1), u32, seconds)
 progress = st.builds(Progress, u32, u32, u64, u64, u64)
 arrivals = st.builds(Arrival, u32, text, seconds, u32, u32, hints, st.sampled_from(Phase), progress)
 arrival_lists = st.lists(arrivals, max_size=5).map(tuple)
-capacities = st.builds(Capacity, u32, u32, u64)
+capacities = st.builds(Capacity, u32, u32, u64, handles)
 reports = st.builds(
     StepReport,
     u64,

@@ -145,27 +145,6 @@ async def test_two_workers_are_planned_for_apart(service: Service) -> None:
         assert (statuses["a"].waiting, statuses["b"].waiting) == (0, 2)
 
 
-async def test_what_one_worker_finishes_teaches_the_others_of_its_model(service: Service) -> None:
-    async with (
-        FakeWorker(service.address, "a") as a,
-        FakeWorker(service.address, "b") as b,
-        FakeWorker(service.address, "c", model="another") as c,
-        grpc.aio.insecure_channel(service.address) as channel,
-    ):
-        for worker in (a, b, c):
-            await worker.attach()
-        grown = Progress(output_tokens=40, rounds=10, proposed=40, accepted=30, accepted_sq=90)
-        await a.report(1, arrived=(arrival(1, phase=Phase.RUNNING, progress=grown),))
-        await a.report(2, finished=(1,))
-        for worker in (b, c):
-            await worker.report(1, arrived=(arrival(1, rid=worker.identity.worker_id),))
-        listing = await operator_pb2_grpc.OperatorStub(channel).ListRequests(
-            operator_pb2.ListRequestsRequest()
-        )
-        predicted = {request.rid: request.predicted_tokens for request in listing.requests}
-        assert predicted == {"b": 40, "c": 100}
-
-
 async def test_a_new_policy_is_announced_with_a_fresh_plan(service: Service) -> None:
     async with (
         FakeWorker(service.address) as worker,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from laps.engine.selection import rank_by
 from laps.engine.types import (
@@ -49,7 +50,7 @@ class FakeWorker:
         self.time_s = 0.0
         self.demotions = 0
         self._round_s = round_s
-        self._drafts = drafts
+        self.drafts = drafts
         self._handle = 0
         self._arrived: list[Arrival] = []
         self._aborted: list[Handle] = []
@@ -105,19 +106,18 @@ class FakeWorker:
         self._demote_down_to_capacity(ranked)
         committed, finished = self._verify(chosen)
         self.time_s += self._round_s if chosen else 0.0
-        return replace(
-            self.flush(),
+        return self.flush(
             prefilled=tuple(request.handle for request in prefilled),
             decoded=tuple(request.handle for request in chosen),
             committed=tuple(committed),
-            drafts=self._drafts,
+            drafts=self.drafts,
             round_s=self._round_s if chosen else 0.0,
             finished=tuple(finished),
             plan_seq=plan.seq,
         )
 
-    def flush(self) -> StepReport:
-        """Report what happened since the last report, as a step without a round."""
+    def flush(self, **of_the_round: Any) -> StepReport:
+        """Report what happened since the last report, as a step without a round unless told."""
         self.step += 1
         report = StepReport(
             step=self.step,
@@ -125,6 +125,7 @@ class FakeWorker:
             arrived=tuple(self._arrived),
             requeued=tuple(self._requeued),
             aborted=tuple(self._aborted),
+            **of_the_round,
         )
         self._arrived, self._aborted, self._requeued = [], [], []
         return report
@@ -169,7 +170,7 @@ class FakeWorker:
         request.progress = Progress(
             output_tokens=had.output_tokens + tokens,
             rounds=had.rounds + rounds,
-            proposed=had.proposed + self._drafts * rounds,
+            proposed=had.proposed + self.drafts * rounds,
             accepted=had.accepted + accepted,
             accepted_sq=had.accepted_sq + accepted * accepted,
         )

@@ -53,6 +53,7 @@ class Rules:
     prefill_tokens: int = 512
     patience: float = 100.0
     margin: float = 0.1
+    recompute: float = 0.0
 
     def parameters(self) -> dict[str, float | int | str | bool]:
         """Return those parameters that the policy has, as a PolicySpec takes them."""
@@ -73,6 +74,7 @@ class Record:
     tokens: int = 0
     accept_lengths: list[int] = field(default_factory=list)
     perceived_at: int | None = None
+    resident: bool = False
     runs: bool = False
     boost_left: int = 0
 
@@ -84,6 +86,9 @@ class Reference:
         self.rules = rules
         self.records: dict[Handle, Record] = {}
         self.departed = 0
+        self.rounds = 0
+        self.demoted_at: int | None = None
+        self.crowd = 0
 
     def observe(self, report: StepReport) -> None:
         """Take in a report that makes sense."""
@@ -100,17 +105,22 @@ class Reference:
             )
         for handle in report.prefilled:
             self.records[handle].tokens += 1
+            self.records[handle].resident = True
         if report.decoded:
+            self.rounds += 1
             for handle, accept_length in zip(report.decoded, report.committed, strict=True):
                 self._round(self.records[handle], accept_length)
             for record in self.records.values():
                 if record.runs and record.handle not in report.decoded:
                     self._stop(record, now)
         for handle in report.requeued:
+            self.demoted_at = self.rounds
+            self.records[handle].resident = False
             if self.records[handle].runs:
                 self._stop(self.records[handle], now)
         for handle in (*report.finished, *report.aborted):
             self.departed += self.records.pop(handle, None) is not None
+        self._judge_memory()
         if self.rules.max_wait_s and self.rules.policy in ("laps-sd", "mlfq"):
             for record in self.records.values():
                 waited = now - record.since_s
@@ -121,6 +131,18 @@ class Reference:
         """Return all live handles, best first."""
         ranked = sorted(self.records.values(), key=cmp_to_key(self._compare))
         return [record.handle for record in ranked]
+
+    def _judge_memory(self) -> None:
+        if self.demoted_at is None or self.rounds - self.demoted_at >= 1000:
+            self.crowd = 0
+        elif len(self.records) >= self.crowd or len(self.records) < self.crowd // 4:
+            self.crowd = next(size for k in range(20) if (size := 2**k) > len(self.records))
+
+    def _cost(self, record: Record) -> float:
+        """Return the rounds that the demotion of a resident costs all requests together."""
+        if not record.resident:
+            return 0.0
+        return self.rules.recompute / 1000 * self.crowd * (record.prompt + record.tokens)
 
     def _round(self, record: Record, accept_length: int) -> None:
         record.runs = True
@@ -186,12 +208,19 @@ class Reference:
 
     def _ahead_of_its_age(self, record: Record) -> float:
         share = 1.0 - self.rules.margin if record.runs else 1.0
-        return log(self._rounds_left(record) * share) + record.came_after / self.rules.patience
+        rounds = self._rounds_left(record) * share
+        if cost := self._cost(record):
+            rounds = rounds - cost if rounds - cost > 1 else min(rounds, 1)
+        return log(rounds) + record.came_after / self.rules.patience
+
+    def _tokens_left(self, record: Record) -> float:
+        accept_length = fmean(record.accept_lengths) if record.accept_lengths else 1.0
+        return record.hint - record.tokens - self._cost(record) * accept_length
 
     def _place(self, record: Record) -> tuple[float, ...]:
         match self.rules.policy:
             case "laps-sd":
-                return (self._level(record), self._rounds(record))
+                return (self._level(record), self._rounds(record) - self._cost(record))
             case "laps-sd+":
                 return (self._ahead_of_its_age(record),)
             case "las":
@@ -203,7 +232,7 @@ class Reference:
             case "sjf":
                 return (0 if record.tokens else record.hint,)
             case "srtf":
-                return (record.hint - record.tokens,)
+                return (self._tokens_left(record),)
         return ()
 
     def _compare(self, a: Record, b: Record) -> int:

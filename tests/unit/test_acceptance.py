@@ -114,7 +114,7 @@ def estimate(tracker: AcceptanceTracker) -> float:
 
 def test_the_estimate_is_shrunk_to_its_prior_by_hand() -> None:
     tracker = AcceptanceTracker()
-    tracker.expect(Prior(accepted=2.0, rounds=4.0))
+    tracker.expect(Prior(accepted=2.0, rounds=4.0, drafts=3))
     assert estimate(tracker) == 2.0
     tracker.add(1, drafts=3)
     # Four rounds of 2, a 64th faded, and one of 0.
@@ -135,12 +135,14 @@ def test_the_estimate_follows_a_drift_that_the_mean_drowns() -> None:
 def test_restored_from_even_progress_the_estimate_is_the_same(
     accept_length: int, rounds: int, mean: float, weight: float
 ) -> None:
-    prior = Prior(mean, weight)
+    prior = Prior(mean, weight, drafts=3)
     lived = AcceptanceTracker()
     lived.expect(prior)
     for _ in range(rounds):
         lived.add(accept_length, 3)
     accepted = (accept_length - 1) * rounds
-    restored = AcceptanceTracker.restored(Progress(rounds=rounds, accepted=accepted))
+    restored = AcceptanceTracker.restored(
+        Progress(rounds=rounds, proposed=3 * rounds, accepted=accepted)
+    )
     restored.expect(prior)
     assert estimate(restored) == pytest.approx(estimate(lived), abs=1e-9)

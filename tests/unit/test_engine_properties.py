@@ -36,6 +36,7 @@ RULES = st.builds(
     prefill_tokens=st.integers(3, 40),
     patience=st.sampled_from([0.7, 3.0, 200.0]),
     margin=st.sampled_from([0.0, 0.1, 0.5]),
+    recompute=st.sampled_from([0.0, 3.0, 40.0]),
 )
 CAPACITIES = st.builds(
     lambda running, spare: Capacity(running, running + spare), st.integers(1, 4), st.integers(0, 6)
@@ -206,14 +207,16 @@ def test_fcfs_preempts_after_a_demotion_only_for_an_older_request() -> None:
     "spec",
     [
         PolicySpec("fcfs"),
-        PolicySpec("laps-sd", {"order": "one-scale", "max_wait_s": 0.0, "quantum": 3}),
-        PolicySpec("laps-sd", {"order": "strict", "max_wait_s": 0.0, "quantum": 3}),
-        PolicySpec("laps-sd+", {"patience": 1e9}),
+        PolicySpec("laps-sd", {"max_wait_s": 0.0, "quantum": 3, "recompute": 0.0}),
+        PolicySpec(
+            "laps-sd", {"order": "strict", "max_wait_s": 0.0, "quantum": 3, "recompute": 0.0}
+        ),
+        PolicySpec("laps-sd+", {"patience": 1e9, "recompute": 0.0}),
         PolicySpec("las", {"quantum": 3}),
         PolicySpec("mlfq", {"max_wait_s": 0.0}),
         PolicySpec("priority"),
         PolicySpec("sjf"),
-        PolicySpec("srtf"),
+        PolicySpec("srtf", {"recompute": 0.0}),
     ],
     ids=str,
 )
@@ -226,7 +229,8 @@ def test_fcfs_preempts_after_a_demotion_only_for_an_older_request() -> None:
 def test_an_engine_built_from_a_snapshot_plans_like_one_that_lived_through_it(
     spec: PolicySpec, load: list[tuple[int, int]], capacity: Capacity, rounds: int
 ) -> None:
-    """What a snapshot cannot carry is kept out: starvation, age, what was learnt, uneven rounds."""
+    """What a snapshot cannot carry is kept out: starvation, age, what was learnt, uneven rounds,
+    and that memory was short."""
     worker = FakeWorker(capacity)
     lived = Engine(worker.snapshot(), spec, LearnsNoLengths(), NoPrior())
     for index in range(rounds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil, inf, log, nan
+from math import ceil, log
 from statistics import fmean
 
 import pytest
@@ -12,10 +12,7 @@ from hypothesis import strategies as st
 from laps.engine.classes import MOST_CLASSES, class_of
 from laps.engine.predictor import ConditionalMean
 from laps.engine.survival import bucket, bucket_end
-from laps.engine.table import Request
-from laps.engine.timing import RoundTimer, remaining_s
-from laps.engine.types import Hints, Progress
-from unit.examples import arrival
+from laps.engine.types import Hints
 
 
 # Buckets begin at 0, 16, 32, ..., 240, 256, 288, 320, ..., 480, 512, 576, ...
@@ -138,39 +135,3 @@ def test_prediction_is_the_mean_of_those_that_got_so_far_within_its_bounds(
             so_far = [length for length in newest if bucket(length) >= bucket(output)]
             if so_far and fmean(so_far) > output:
                 assert predicted == max(min(ceil(fmean(so_far)), limit), output + 1)
-
-
-def test_round_time_is_a_mean_that_ignores_what_was_not_measured() -> None:
-    timer = RoundTimer()
-    assert timer.round_s == 0.0
-    timer.add(0.0)
-    assert timer.round_s == 0.0
-    timer.add(0.1)
-    assert timer.round_s == 0.1
-    for nonsense in (0.0, -1.0, nan, inf):
-        timer.add(nonsense)
-    assert timer.round_s == 0.1
-    timer.add(0.2)
-    assert timer.round_s == pytest.approx(0.11)
-    for _ in range(100):
-        timer.add(0.2)
-    assert timer.round_s == pytest.approx(0.2, rel=1e-3)
-
-
-def test_remaining_time_is_the_papers_estimate() -> None:
-    # L = 120 tokens left, n = 3 drafts, A = 0.5, T_SSM = 2 ms, T_LLM = 14 ms
-    tokens, drafts, rate, draft_s, verify_s = 120, 3, 0.5, 0.002, 0.014
-    paper = tokens * (drafts * draft_s + verify_s) / (drafts * rate + 1)
-    request = Request(
-        arrival(1, progress=Progress(output_tokens=30, rounds=20, proposed=60, accepted=30))
-    )
-    request.predicted_tokens = 150
-    assert request.acceptance.accept_rate == rate
-    assert request.remaining_rounds == 48
-    assert remaining_s(48, drafts * draft_s + verify_s) == pytest.approx(paper)
-
-
-def test_before_any_round_a_token_is_taken_to_need_one() -> None:
-    request = Request(arrival(1))
-    request.predicted_tokens = 10
-    assert request.remaining_rounds == 10

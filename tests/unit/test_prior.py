@@ -84,14 +84,16 @@ def test_an_engine_expects_of_a_new_request_what_those_of_its_tenant_did() -> No
             engine.observe(StepReport(handle, 101.0, arrived=(new,), prefilled=(handle,)))
             for _ in range(5):
                 engine.observe(
-                    StepReport(handle, 101.0, decoded=(handle,), committed=(accept_length,))
+                    StepReport(
+                        handle, 101.0, decoded=(handle,), committed=(accept_length,), drafts=3
+                    )
                 )
             engine.observe(StepReport(handle, 101.0, finished=(handle,)))
     for handle, tenant in ((98, "prose"), (99, "code")):
         new = arrival(handle, hints=Hints(tenant=tenant, predicted_tokens=60))
         report = StepReport(99, 102.0, arrived=(new,), prefilled=(handle,))
         engine.observe(report)
-    even = StepReport(100, 103.0, decoded=(98, 99), committed=(2, 2), round_s=0.01)
+    even = StepReport(100, 103.0, decoded=(98, 99), committed=(2, 2), drafts=3, round_s=0.01)
     for _ in range(4):
         engine.observe(even)
     # Both have got 2 a round: what is left of the prior is all that tells them apart.

@@ -41,6 +41,7 @@ def workers(
             "PREEMPTED",
             "FINISHED",
             "FRESH\n(%)",
+            "LEFT OFF BY\n(%)",
         ),
         [
             (
@@ -56,6 +57,7 @@ def workers(
                 worker.preemptions,
                 worker.finished,
                 100 * worker.fresh_share,
+                100 * worker.estimate_error if worker.estimates else None,
             )
             for worker in found
         ],

@@ -146,6 +146,9 @@ def worker_status(message: operator_pb2.WorkerStatus) -> WorkerStatus:
         plans=message.plans,
         policy=wire.policy_from_proto(message.policy),
         fresh_share=message.fresh_share,
+        estimates=message.estimates,
+        estimate_error=message.estimate_error,
+        estimate_bias=message.estimate_bias,
     )
 
 

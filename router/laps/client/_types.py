@@ -114,13 +114,19 @@ class WorkerStatus:
     waiting: int
     step: int
     round_s: float
-    """Mean wall time of a verify round; 0 before the first."""
+    """Expected wall time of the next verify round, from those of its size; 0 before the first."""
     preemptions: int
     finished: int
     plans: int
     policy: PolicySpec
     fresh_share: float
     """Share of verify rounds that ran on the newest plan there could be, 0 to 1."""
+    estimates: int
+    """Requests that finished after their remaining time had been estimated."""
+    estimate_error: float
+    """Mean size of the relative error of these estimates; 0 if there are none."""
+    estimate_bias: float
+    """Mean of the signed error, above 0 where times were overestimated; 0 if there are none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from laps.engine.chain import at_drafts
 from laps.engine.types import Progress
 
 _MEMORY = 64
@@ -20,6 +21,8 @@ class Prior(NamedTuple):
     """Accepted drafts per round."""
     rounds: float
     """How many rounds of its own that is worth."""
+    drafts: float = 0.0
+    """Of so many offered per round."""
 
 
 @dataclass(slots=True)
@@ -32,7 +35,10 @@ class AcceptanceTracker:
     as one that saw every round; which of the rounds came last is not in there, so its estimate is
     as if all had been like their mean, and fades on from there.
 
-    In plain decoding no drafts are offered and the accept length is exactly 1.
+    It is of rounds with as many drafts as were offered last. When that number changes (adaptive
+    speculation), what is known is put in terms of the new one at once (`laps.engine.chain`).
+    In plain decoding no drafts are offered, the accept length is exactly 1, and such a round says
+    nothing of drafts: what was known of them is kept for when there are some again.
     """
 
     rounds: int = 0
@@ -46,40 +52,64 @@ class AcceptanceTracker:
     weight: float = 0.0
     """Rounds that the estimate rests on, faded, those of the prior included."""
     weighted: float = 0.0
-    """Accepted drafts in them."""
+    """Accepted drafts in them, had there been `drafts` in each."""
+    drafts: float = 0.0
+    """Drafts offered per round, of which the estimate is; a mean where it was rebuilt."""
+    speculated: tuple[float, float] = (0.0, 0.0)
+    """While `drafts` is 0: that and `weighted` as they were when there were drafts."""
 
     @classmethod
     def restored(cls, progress: Progress) -> AcceptanceTracker:
         """Rebuild a tracker from a worker's counts; counts below zero are taken as zero."""
         rounds, accepted = max(progress.rounds, 0), max(progress.accepted, 0)
-        weight = (1.0 - _FADE**rounds) * _MEMORY
-        return cls(
+        tracker = cls(
             rounds=rounds,
             proposed=max(progress.proposed, 0),
             accepted=accepted,
             accepted_sq=max(progress.accepted_sq, 0),
-            weight=weight,
-            weighted=weight * (accepted / rounds) if rounds else 0.0,
         )
+        if rounds and tracker.proposed:
+            tracker.weight = (1.0 - _FADE**rounds) * _MEMORY
+            tracker.weighted = tracker.weight * (accepted / rounds)
+            tracker.drafts = tracker.proposed / rounds
+        return tracker
 
     def expect(self, prior: Prior) -> None:
         """Have the estimate begin with `prior`, as if that had come before the first round."""
         weight = prior.rounds * _FADE**self.rounds
         self.weight += weight
-        self.weighted += weight * prior.accepted
+        if self.drafts:
+            self.weighted += weight * at_drafts(prior.accepted, prior.drafts, self.drafts)
+        elif self.rounds:
+            self.speculated = (prior.drafts, weight * prior.accepted)
+        else:
+            self.drafts, self.weighted = prior.drafts, weight * prior.accepted
+
+    def offer(self, drafts: int) -> None:
+        """Have the estimate be of rounds with `drafts` tokens offered."""
+        if drafts == self.drafts:
+            return
+        if self.drafts:
+            self.speculated = (self.drafts, self.weighted)
+        before, weighted = self.speculated
+        self.drafts = drafts
+        self.weighted = 0.0
+        if drafts and self.weight:
+            self.weighted = self.weight * at_drafts(weighted / self.weight, before, drafts)
 
     def add(self, accept_length: int, drafts: int) -> None:
         """Count one verify round: `drafts` tokens offered, `accept_length` committed."""
+        if drafts != self.drafts:
+            self.offer(max(drafts, 0))
         self.rounds += 1
-        self.weight = _FADE * self.weight + 1.0
-        self.weighted *= _FADE
+        accepted = accept_length - 1 if accept_length > 1 else 0
         if drafts > 0:
             self.proposed += drafts
-        if accept_length > 1:
-            accepted = accept_length - 1
+            self.weight = _FADE * self.weight + 1.0
+            self.weighted = _FADE * self.weighted + accepted
+        if accepted:
             self.accepted += accepted
             self.accepted_sq += accepted * accepted
-            self.weighted += accepted
 
     @property
     def accept_length(self) -> float:

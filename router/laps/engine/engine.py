@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from laps.engine.accuracy import EstimateErrors
 from laps.engine.ordering import Ordering
 from laps.engine.predictor import ConditionalMean, LengthPredictor
 from laps.engine.prior import AcceptancePredictor, AcceptancePrior
+from laps.engine.reading import Reading
+from laps.engine.shortage import Shortage
 from laps.engine.table import Request, RequestTable
-from laps.engine.timing import RoundTimer
+from laps.engine.timing import RoundTimer, remaining_s
 from laps.engine.types import (
     Arrival,
     Capacity,
@@ -24,16 +27,6 @@ from laps.engine.types import (
     Snapshot,
     StepReport,
 )
-from laps.engine.views import (
-    EngineStats,
-    Explanation,
-    KeyPart,
-    QueueView,
-    RequestStatus,
-    queue_of,
-    reason,
-    status_of,
-)
 from laps.policies.base import Policy
 from laps.policies.registry import resolve_policy
 
@@ -42,13 +35,15 @@ DEFAULT_POLICY = PolicySpec()
 _RUNNING = Phase.RUNNING
 
 
-class Engine:
-    """Schedules the requests of one worker.
+class Engine(Reading):
+    """Schedules the requests of one worker; `Reading` is what it shows of them.
 
     Built from a snapshot alone. Not in a snapshot, and begun anew: since when a request rests (now,
-    or its arrival if it never ran), the rounds it had when it became perceived (the fewest that
-    the stability test takes), in which order its rounds came (each is taken for their mean), the
-    mean round time, and what the two predictors have learnt, unless they are handed on.
+    or its arrival if it never ran), the turnover of requests before it came (all count as come at
+    once), the rounds it had when it became perceived (the fewest that the stability test takes), in
+    which order its rounds came (each is taken for their mean), round times, how far estimates were
+    off, that memory is short (until the next request loses its own), and what the two predictors
+    have learnt, unless they are handed on.
     """
 
     def __init__(
@@ -70,11 +65,14 @@ class Engine:
         self._predictor = ConditionalMean() if predictor is None else predictor
         self._acceptance = AcceptancePrior() if acceptance is None else acceptance
         self._table = RequestTable()
-        self._timer = RoundTimer()
+        self._timer = RoundTimer(snapshot.capacity.batch_sizes)
+        self._errors = EstimateErrors()
         self._step = snapshot.step
         self._now_s = snapshot.time_s if math.isfinite(snapshot.time_s) else 0.0
         self._horizon = 0
         self._rounds = 0
+        self._drafts: int | None = None
+        self._shortage = Shortage()
         self._preemptions = 0
         self._turnover = 0.0
         self._plan: Plan | None = None
@@ -122,6 +120,8 @@ class Engine:
             self._depart(handle, Phase.FINISHED)
         for handle in report.aborted:
             self._depart(handle, Phase.ABORTED)
+        if self._shortage.changes(self._rounds, len(self._table)):
+            self._ordering.set_short(self._shortage.crowd, self._table.paused.values())
         self._ordering.settle(self._now_s)
 
     def plan(self) -> Plan:
@@ -154,71 +154,7 @@ class Engine:
     @property
     def plan_size(self) -> int:
         """The most requests that a plan names."""
-        return max(self._capacity.max_resident + self._capacity.max_running, 0)
-
-    def handle_of(self, rid: str) -> Handle:
-        """Return the handle of a request, live or lately departed, or raise UnknownRequestError."""
-        return self._table.named(rid).handle
-
-    def status(self, handle: Handle) -> RequestStatus:
-        """Return the status of a request, live or lately departed, or raise UnknownRequestError."""
-        return self._status(self._table.find(handle))
-
-    def statuses(self, include_departed: bool = False) -> list[RequestStatus]:
-        """Return the live requests, best first; then those that left lately, newest first."""
-        requests = self._ranked()
-        if include_departed:
-            requests.extend(self._table.departed())
-        return [status_of(request, self._now_s, self._timer.round_s) for request in requests]
-
-    def queues(self) -> list[QueueView]:
-        """Return the queues in the order in which they are served, that of the starving first."""
-        members: list[list[Request]] = [[] for _ in self._ordering.queues]
-        for request in self._ranked():
-            members[self._ordering.queue(request)].append(request)
-        return list(map(queue_of, self._ordering.queues, members))
-
-    def explain(self, rid: str) -> Explanation:
-        """Return why a request runs or waits, or raise UnknownRequestError."""
-        request = self._table.named(rid)
-        alive = request.phase < Phase.FINISHED
-        rank = self._ordering.rank(request) if alive else 0
-        queue = ""
-        key: tuple[KeyPart, ...] = ()
-        if alive:
-            queue = self._ordering.queues[self._ordering.queue(request)]
-            key = tuple(self._ordering.key_parts(request))
-        return Explanation(
-            status=self._status(request),
-            policy=self._policy.name,
-            queue=queue,
-            rank=rank,
-            key=key,
-            reason=reason(
-                request,
-                rank,
-                self._policy.rule,
-                self._capacity,
-                self._now_s,
-                self._timer.round_s,
-            ),
-        )
-
-    def stats(self) -> EngineStats:
-        """Return the engine's counts."""
-        count = self._table.count
-        return EngineStats(
-            running=count(Phase.RUNNING),
-            paused=count(Phase.PAUSED),
-            waiting=count(Phase.WAITING),
-            preemptions=self._preemptions,
-            finished=count(Phase.FINISHED),
-            aborted=count(Phase.ABORTED),
-            plans=self._plan.seq if self._plan else 0,
-            round_s=self._timer.round_s,
-            step=self._step,
-            ignored=self.ignored,
-        )
+        return self._ordering.plan_size
 
     def _admit(self, arrival: Arrival) -> Request | None:
         """Put an arrival that is alive and new into the table."""
@@ -235,6 +171,8 @@ class Engine:
         request.since_s = min(arrival.arrival_s, self._now_s) if fresh else self._now_s
         if request.rounds:
             self._perceive_anew(request)
+        if request.phase is Phase.RUNNING:
+            self._errors.start(request)
         self._table.add(request)
         self._horizon = max(self._horizon, arrival.handle)
         return request
@@ -246,7 +184,10 @@ class Engine:
 
     def _reorder(self) -> None:
         """Order all requests from scratch; nobody is starving until the next report says so."""
-        self._ordering = Ordering(self._policy, self._predictor, self.plan_size)
+        self._ordering = Ordering(self._policy, self._predictor, self._capacity, self._table.get)
+        self._ordering.set_short(self._shortage.crowd, ())
+        if self._drafts is not None:
+            self._ordering.offer(self._drafts)
         for request in sorted(self._table.live(), key=lambda request: request.since_s):
             request.boost_left = 0
             self._enter(request, request.since_s)
@@ -263,10 +204,14 @@ class Engine:
 
     def _round(self, report: StepReport) -> None:
         """Count a verify round for those in it, and a preemption for those that fell out of it."""
-        self._timer.add(report.round_s)
         self._rounds += 1
-        this, drafts = self._rounds, report.drafts
+        this, drafts = self._rounds, max(report.drafts, 0)
+        if drafts != self._drafts:
+            self._drafts = drafts
+            self._ordering.offer(drafts)
         get, ran, stable = self._table.get, self._ordering.ran, self._stability.stable
+        perceives = self._policy.perceives
+        estimable: list[Request] = []
         seen = 0
         for handle, accept_length in zip(report.decoded, self._accept_lengths(report), strict=True):
             request = get(handle)
@@ -280,12 +225,19 @@ class Engine:
             request.acceptance.add(accept_length, drafts)
             if not request.perceived_at and stable(request.acceptance):
                 request.perceived_at = request.rounds
+                estimable.append(request)
             if request.phase is not _RUNNING:
                 self._table.move(request, _RUNNING)
                 self._ordering.start(request)
+                self._errors.start(request)
+                if not perceives:
+                    estimable.append(request)
             ran(request)
         if len(self._ordering.running) > seen:
             self._pause_those_not_in(this, {*report.finished, *report.aborted})
+        self._errors.end_round(self._timer.add(seen, drafts, report.round_s))
+        for request in estimable:
+            self._errors.note(request, remaining_s(request.remaining_rounds, self._next_round_s))
 
     def _accept_lengths(self, report: StepReport) -> tuple[int, ...]:
         """Return the accept length of each of `decoded`: 1 where the report says none."""
@@ -302,6 +254,7 @@ class Engine:
                 self._preemptions += 1
                 self._table.move(request, Phase.PAUSED)
                 self._ordering.stop(request, self._now_s)
+                self._errors.stop(request)
 
     def _perceive_anew(self, request: Request) -> None:
         """Judge a request by its counts alone: if stable now, it may have been from the first."""
@@ -315,8 +268,12 @@ class Engine:
             return
         running = request.phase is Phase.RUNNING
         self._table.move(request, Phase.WAITING)
+        self._shortage.lose(self._rounds)
         if running:
             self._ordering.stop(request, self._now_s)
+            self._errors.stop(request)
+        else:
+            self._ordering.place(request)
 
     def _depart(self, handle: Handle, phase: Phase) -> None:
         request = self._table.get(handle)
@@ -326,16 +283,10 @@ class Engine:
         # By the share of those that run: in a backlog ten times the batch, ten count for one.
         self._turnover += min(self._capacity.max_running / len(self._table), 1.0)
         self._ordering.remove(request)
+        if phase is Phase.FINISHED:
+            self._errors.finish(request, running=request.phase is Phase.RUNNING)
         self._table.depart(request, phase, self._now_s)
         self._acceptance.observe(request.acceptance, request.request_class)
         if phase is Phase.FINISHED:
             hint = request.hints.predicted_tokens
             self._predictor.observe(request.output_tokens, request.request_class, hint)
-
-    def _ranked(self) -> list[Request]:
-        """Return the live requests, best first."""
-        ordering = self._ordering
-        return [r for r in map(self._table.get, ordering.first(len(ordering))) if r is not None]
-
-    def _status(self, request: Request) -> RequestStatus:
-        return status_of(request, self._now_s, self._timer.round_s)

@@ -11,10 +11,14 @@ few: each gets a new key with each of its rounds, and they are merged in when a 
 
 Predictions are made anew where they may have changed. A running request outgrows its prediction
 (`Prediction.until`). A resting one does not grow, but others finish: `REFRESH` requests a report
-get a new prediction, the one with the oldest first. And a request may have rested for the policy's
-`max_wait_s`: those that do not run are held in the order in which they stopped, so only the head
-is looked at. All this happens as reports come in and never at a plan, so the order depends on the
-reports alone, not on how often a plan was asked for.
+get a new prediction, the one with the oldest first. Where the number of drafts changes, the best
+`MOST_RESTATED` of those that rest are put in terms of the new one, `RESTATE` a report. And a
+request may have rested for the policy's `max_wait_s`: those that do not run are held in the order
+in which they stopped, so only the head is looked at. All this happens as reports come in and never
+at a plan, so the order depends on the reports alone, not on how often a plan was asked for.
+
+While memory is short, the keys of those that hold KV cache count what it costs to take it away, if
+the policy does so (`CountsDemotions`); that begins and ends with a new key for each of them.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from itertools import islice
 from operator import itemgetter
 
@@ -29,12 +34,17 @@ from sortedcontainers import SortedList
 
 from laps.engine.predictor import LengthPredictor
 from laps.engine.table import Request
-from laps.engine.types import Handle
+from laps.engine.types import Capacity, Handle, Phase
 from laps.engine.views import KeyPart
-from laps.policies.base import Policy, RanksByLength
+from laps.policies.base import CountsDemotions, Policy, RanksByLength
 
 REFRESH = 2
 """Resting requests whose prediction is renewed for each report, where it is out of date."""
+
+RESTATE = 16
+"""Resting requests that are put in terms of a new number of drafts for each report."""
+MOST_RESTATED = 1024
+"""Of all: those behind are put in terms of it when they move, and do not run before they do."""
 
 STARVING = "starving"
 """Name of the queue that is served before those of the policy."""
@@ -46,25 +56,44 @@ _FOR_GOOD = -1
 
 _STARVING_KEY = ("resting since_s", "arrival_s", "handle")
 
+_WAITING = Phase.WAITING
+
 _handle = itemgetter(-1)
 
 
 class Ordering:
-    """The order of requests under one policy. `plan_size` is the most that a plan ever names."""
+    """The order of requests under one policy; `find` returns the live request of a handle."""
 
-    def __init__(self, policy: Policy, predictor: LengthPredictor, plan_size: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        predictor: LengthPredictor,
+        capacity: Capacity,
+        find: Callable[[Handle], Request | None],
+    ) -> None:
+        self.plan_size = max(capacity.max_resident + capacity.max_running, 0)
+        """The most requests that a plan names: more cannot matter before the next one."""
         self.running: dict[Handle, Request] = {}
         """The requests of the newest verify round."""
         self.queues = (STARVING, *policy.queues)
         """Names of the queues, in the order in which they are served."""
         self._policy = policy
-        self._policy_key = policy.key if len(policy.queues) == 1 else self._key_with_queue
+        self._key_with_memory = self._key_with_queue if len(policy.queues) > 1 else policy.key
+        self._policy_key = self._key_with_memory
+        self._many_queues = len(policy.queues) > 1
+        self._recompute = 0.0
+        if isinstance(policy, CountsDemotions):
+            self._recompute = policy.recompute
+            self._key_of_resident = policy.key_of_resident
+        self._cost_per_token = 0.0
         self._ranks_by_length = (
             policy.ranks_by_length if isinstance(policy, RanksByLength) else _never
         )
         self._weighs_hints = policy.weighs_hints
         self._predictor = predictor
-        self._plan_size = plan_size
+        self._find = find
+        self._drafts: int | None = None
+        self._to_restate: list[Handle] = []
         self._starving = 0
         self._resting: SortedList = SortedList()
         self._waiters: OrderedDict[Handle, Request] = OrderedDict()
@@ -75,6 +104,8 @@ class Ordering:
 
     def enter(self, request: Request, since_s: float) -> None:
         """Take in a request that is new here, as one that rests since `since_s`."""
+        if self._drafts is not None:
+            request.acceptance.offer(self._drafts)
         self._predict(request)
         self.stop(request, since_s)
 
@@ -109,8 +140,14 @@ class Ordering:
 
     def move(self, request: Request) -> None:
         """Find the new place of a resting request whose state has changed."""
+        if self._drafts is not None:
+            request.acceptance.offer(self._drafts)
         self._predict(request)
         self._watch(request)
+        self.place(request)
+
+    def place(self, request: Request) -> None:
+        """Find the new place of a resting request whose key has changed."""
         key = self._key(request)
         if key != request.rank_key:
             self._resting.remove(request.rank_key)
@@ -125,9 +162,32 @@ class Ordering:
             self._starving -= 1
             request.boost_left = 0
 
+    def offer(self, drafts: int) -> None:
+        """Take note that so many drafts are offered in a round from now on."""
+        if self._drafts is not None:
+            best = list(map(_handle, islice(self._resting, MOST_RESTATED)))
+            self._to_restate = best[::-1]
+        self._drafts = drafts
+
+    def set_short(self, crowd: int, paused: Iterable[Request]) -> None:
+        """Take note that memory is short from now on, with so many live requests, or (0) is not.
+
+        All of them wait for a prefill, whoever it is of: a round of it costs one for each.
+        """
+        if not self._recompute:
+            return
+        self._cost_per_token = self._recompute / 1000.0 * crowd
+        self._policy_key = self._key_in_shortage if crowd else self._key_with_memory
+        for request in paused:
+            self.place(request)
+        for request in self.running.values():
+            request.rank_key = self._key(request)
+
     def settle(self, now_s: float) -> None:
         """Bring resting requests up to date, after the events of a report."""
         self._promote(now_s)
+        if self._to_restate:
+            self._restate()
         version = self._predictor.version
         for _ in range(min(REFRESH, len(self._predicted))):
             request = next(iter(self._predicted.values()))
@@ -169,6 +229,23 @@ class Ordering:
     def _key_with_queue(self, request: Request) -> RankKey:
         return (self._policy.queue(request), *self._policy.key(request))
 
+    def _key_in_shortage(self, request: Request) -> RankKey:
+        """Return the key while memory is short: that of a resident counts its demotion."""
+        if request.phase is _WAITING:
+            return self._key_with_memory(request)
+        cost = self._cost_per_token * (request.prompt_tokens + request.output_tokens)
+        key = self._key_of_resident(request, cost)
+        return (self._policy.queue(request), *key) if self._many_queues else key
+
+    def _restate(self) -> None:
+        """Put the next few resting requests in terms of the drafts that are offered now."""
+        best = self._to_restate[: -RESTATE - 1 : -1]
+        del self._to_restate[-RESTATE:]
+        for handle in best:
+            request = self._find(handle)
+            if request is not None and handle not in self.running:
+                self.move(request)
+
     def _predict(self, request: Request) -> None:
         """Write the request's predicted length as it is now."""
         request.predicted_tokens, request.predict_at, learnt = self._predictor.predict(
@@ -201,7 +278,7 @@ class Ordering:
         since_s = -math.inf
         while self._waiters:
             request = next(iter(self._waiters.values()))
-            enough = self._starving >= self._plan_size and request.since_s > since_s
+            enough = self._starving >= self.plan_size and request.since_s > since_s
             if enough or now_s - request.since_s < self._policy.max_wait_s:
                 return
             since_s = request.since_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from laps.engine.acceptance import AcceptanceTracker, Prior
+from laps.engine.chain import at_drafts
 from laps.engine.classes import ByClass, RequestClass
 
 _MEMORY = 500
@@ -66,23 +67,33 @@ class _Spread:
 class AcceptancePrior:
     """The mean of the requests that left, of the class once there are enough, else of all.
 
+    All are put in terms of one number of drafts, that of the first request: where the number
+    changes at run time (adaptive speculation), a request counts as if each of its rounds had had
+    the mean number. What never had drafts tells nothing.
+
     Nothing of it is in a snapshot: a new engine begins with no prior, unless it is handed one on.
     """
 
     def __init__(self) -> None:
         self._spread: ByClass[_Spread] = ByClass(_Spread)
+        self._drafts = 0
 
     def observe(self, acceptance: AcceptanceTracker, request_class: RequestClass) -> None:
         """Learn from a request; one with fewer than two rounds tells no variance."""
-        rounds = acceptance.rounds
-        if rounds < 2:
+        rounds, proposed = acceptance.rounds, acceptance.proposed
+        if rounds < 2 or not proposed:
             return
-        variance = acceptance.variance
+        if not self._drafts:
+            self._drafts = max(round(proposed / rounds), 1)
+        mean, variance = acceptance.accepted / rounds, acceptance.variance
+        if mean and proposed != self._drafts * rounds:
+            told = at_drafts(mean, proposed / rounds, self._drafts)
+            mean, variance = told, variance * (told / mean) * (told / mean)
         for spread in (self._spread.all, self._spread.learn(request_class)):
-            spread.add(acceptance.accepted / rounds, variance, variance / rounds)
+            spread.add(mean, variance, variance / rounds)
 
     def predict(self, request_class: RequestClass) -> Prior:
         """Answer in O(1); see `AcceptancePredictor.predict`."""
         own = self._spread.get(request_class)
         known = own if own is not None and own.requests >= _ENOUGH else self._spread.all
-        return known.prior()
+        return known.prior()._replace(drafts=self._drafts)

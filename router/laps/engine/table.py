@@ -9,6 +9,8 @@ from laps.engine.acceptance import AcceptanceTracker
 from laps.engine.classes import RequestClass, class_of
 from laps.engine.types import Arrival, Handle, Phase, UnknownRequestError
 
+_PAUSED = Phase.PAUSED
+
 
 class Request:
     """A request as the engine knows it. Slotted: there may be a million of them."""
@@ -18,6 +20,7 @@ class Request:
         "arrival_s",
         "boost_left",
         "came_after",
+        "estimate_s",
         "handle",
         "hints",
         "left_s",
@@ -35,6 +38,7 @@ class Request:
         "rid",
         "seen_in",
         "since_s",
+        "timed_s",
     )
 
     def __init__(self, arrival: Arrival) -> None:
@@ -68,6 +72,10 @@ class Request:
         self.rank_key: tuple[float, ...] = ()
         """Place in the order of requests, smaller first; written by `laps.engine.ordering` only."""
         self.preemptions = 0
+        self.estimate_s = 0.0
+        """T~ when it was noted, to be held against what it took; 0: it was not."""
+        self.timed_s = 0.0
+        """What it ran since then; `laps.engine.accuracy` reads and writes it."""
         self.left_s = 0.0
         """When it finished or was aborted."""
 
@@ -99,6 +107,8 @@ class RequestTable:
         self._departed: OrderedDict[Handle, Request] = OrderedDict()
         self._by_rid: dict[str, Request] = {}
         self._counts = [0] * (max(Phase) + 1)
+        self.paused: dict[Handle, Request] = {}
+        """The live requests that are paused."""
         self.get: Callable[[Handle], Request | None] = self._live.get
         """Returns the live request of a handle, or None. The dict's own: it is called the most."""
 
@@ -143,11 +153,17 @@ class RequestTable:
         self._live[request.handle] = request
         self._by_rid[request.rid] = request
         self._counts[request.phase] += 1
+        if request.phase is _PAUSED:
+            self.paused[request.handle] = request
 
     def move(self, request: Request, phase: Phase) -> None:
-        """Put a live request into another phase that is alive."""
+        """Put a live request into another phase."""
         self._counts[request.phase] -= 1
         self._counts[phase] += 1
+        if phase is _PAUSED:
+            self.paused[request.handle] = request
+        elif request.phase is _PAUSED:
+            del self.paused[request.handle]
         request.phase = phase
 
     def depart(self, request: Request, phase: Phase, now_s: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from laps.engine.accuracy import EstimateError
 from laps.engine.table import Request
 from laps.engine.timing import remaining_s
 from laps.engine.types import Capacity, Hints, Phase
@@ -78,7 +79,9 @@ class EngineStats:
     plans: int
     """Plans that differed from the one before."""
     round_s: float
-    """Mean wall time of a verify round, in seconds; 0 before the first."""
+    """Expected wall time of the next verify round, from those of its size; 0 before the first."""
+    estimates: EstimateError
+    """How far T~ was off, of those that finished."""
     step: int
     ignored: int
     """Things reported that made no sense here, such as unknown handles and repetitions."""

@@ -41,6 +41,10 @@ class Policy(Protocol):
         """Whether a hint is weighed against what finished; else it is taken at its word."""
 
     @property
+    def perceives(self) -> bool:
+        """Whether it waits for a request to become stable; else it estimates from the first."""
+
+    @property
     def stability(self) -> StabilityTest:
         """When the acceptance of a request is stable."""
 
@@ -71,10 +75,36 @@ class RanksByLength(Protocol):
         """Return whether the request's key, as it is now, depends on its predicted length."""
 
 
+RECOMPUTE = 6.0
+"""Default of `CountsDemotions.recompute`: 30 us a token on an H200 with a model of 135M, against
+rounds of 5 ms."""
+
+
+@runtime_checkable
+class CountsDemotions(Protocol):
+    """What a policy has besides if it counts what it costs to take a request's KV cache away.
+
+    While memory is short, who runs in place of a resident request costs its demotion: its tokens
+    are prefilled again before it goes on, and meanwhile nobody decodes.
+    """
+
+    @property
+    def recompute(self) -> float:
+        """Rounds that a prefill of 1,000 tokens takes. 0: demotions cost nothing."""
+
+    def key_of_resident(self, request: Request, cost: float) -> tuple[float, ...]:
+        """Return the key of a resident request while memory is short.
+
+        `cost` is that of its demotion, in rounds of one request: whoever goes before it must be
+        shorter by as much.
+        """
+
+
 class OneQueue:
     """What policies share that have one queue, no bound on starvation, and perceive nothing."""
 
     weighs_hints: ClassVar[bool] = False
+    perceives: ClassVar[bool] = False
     stability: ClassVar[StabilityTest] = StabilityTest()
     max_wait_s: ClassVar[float] = 0.0
     boost_rounds: ClassVar[int] = 0

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 
 from laps.engine.acceptance import StabilityTest
 from laps.engine.table import Request
+from laps.policies.base import RECOMPUTE
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
@@ -23,6 +24,7 @@ class LapsSd:
     key_parts: ClassVar[tuple[str, ...]] = ("rounds", "arrival_s", "handle")
     rule: ClassVar[str] = "fewest rounds got, or left if perceived, first"
     weighs_hints: ClassVar[bool] = False
+    perceives: ClassVar[bool] = True
 
     order: Literal["one-scale", "strict"] = "one-scale"
     """`one-scale`: all requests in one order. `strict`: queues by attained service come first."""
@@ -42,6 +44,8 @@ class LapsSd:
     """Seconds without a round after which a request is starving; 0: no bound."""
     boost_rounds: Annotated[int, Field(ge=1)] = 16
     """Rounds that a starving request runs before all others."""
+    recompute: Annotated[float, Field(ge=0.0)] = RECOMPUTE
+    """Rounds that a prefill of 1,000 tokens takes, for who would be demoted."""
 
     @property
     def queues(self) -> tuple[str, ...]:
@@ -78,6 +82,14 @@ class LapsSd:
         else:
             rounds = float(request.acceptance.rounds // self.quantum * self.quantum)
         return (rounds, request.arrival_s, request.handle)
+
+    def key_of_resident(self, request: Request, cost: float) -> tuple[float, ...]:
+        """Return its place with `cost` rounds less."""
+        if request.perceived_at:
+            rounds = request.remaining_rounds
+        else:
+            rounds = float(request.acceptance.rounds // self.quantum * self.quantum)
+        return (rounds - cost, request.arrival_s, request.handle)
 
     def ranks_by_length(self, request: Request) -> bool:
         """Return whether it is perceived."""

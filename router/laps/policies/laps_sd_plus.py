@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from laps.engine.table import Request
 from laps.engine.types import Phase
-from laps.policies.base import OneQueue
+from laps.policies.base import RECOMPUTE, OneQueue
 
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
@@ -38,6 +38,8 @@ class LapsSdPlus(OneQueue):
     """Requests that leave (no backlog) until one that is e times as long goes before a newcomer."""
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share by which another one's rounds must be fewer than those of a request that runs."""
+    recompute: Annotated[float, Field(ge=0.0)] = RECOMPUTE
+    """Rounds that a prefill of 1,000 tokens takes, for who would be demoted."""
 
     def key(self, request: Request) -> tuple[float, ...]:
         """Return the place by rounds left and age."""
@@ -48,6 +50,15 @@ class LapsSdPlus(OneQueue):
         rounds = request.remaining_rounds
         if request.phase is Phase.RUNNING:
             rounds *= 1.0 - self.margin
+        place = math.log(rounds) + request.came_after / self.patience
+        return (place, request.arrival_s, request.handle)
+
+    def key_of_resident(self, request: Request, cost: float) -> tuple[float, ...]:
+        """Return its place with `cost` rounds less, but a round at least if it had as many."""
+        rounds = request.remaining_rounds
+        if request.phase is Phase.RUNNING:
+            rounds *= 1.0 - self.margin
+        rounds = max(rounds - cost, min(rounds, 1.0))
         place = math.log(rounds) + request.came_after / self.patience
         return (place, request.arrival_s, request.handle)
 

@@ -26,6 +26,7 @@ class Mlfq:
     key_parts: ClassVar[tuple[str, ...]] = ("arrival_s", "handle")
     rule: ClassVar[str] = "highest level, then earliest arrival, first"
     weighs_hints: ClassVar[bool] = False
+    perceives: ClassVar[bool] = False
     stability: ClassVar[StabilityTest] = StabilityTest()
 
     quantum: Annotated[int, Field(ge=1)] = 1

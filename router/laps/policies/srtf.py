@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 
 from laps.engine.table import Request
-from laps.policies.base import OneQueue
+from laps.policies.base import RECOMPUTE, OneQueue
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
 class Srtf(OneQueue):
     """Fewest predicted tokens still to come first (TRAIL, Shahout et al. 2025; ELIS, 2025).
 
@@ -24,12 +26,20 @@ class Srtf(OneQueue):
     key_parts: ClassVar[tuple[str, ...]] = ("tokens left", "arrival_s", "handle")
     rule: ClassVar[str] = "fewest predicted tokens left first"
 
+    recompute: Annotated[float, Field(ge=0.0)] = RECOMPUTE
+    """Rounds that a prefill of 1,000 tokens takes, for who would be demoted."""
+
     def key(self, request: Request) -> tuple[float, ...]:
         """Return the place by remaining length."""
         # 1. Fewer predicted tokens left.
         # 2. Earlier arrival.
         # 3. Smaller handle.
         return (float(request.remaining_tokens), request.arrival_s, request.handle)
+
+    def key_of_resident(self, request: Request, cost: float) -> tuple[float, ...]:
+        """Return its place with as many tokens less as it gets in `cost` rounds."""
+        tokens = cost * max(request.acceptance.accept_length, 1.0)
+        return (request.remaining_tokens - tokens, request.arrival_s, request.handle)
 
     def ranks_by_length(self, request: Request) -> bool:
         """Return True: every key is of a prediction."""

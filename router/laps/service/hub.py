@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
 from laps.engine.engine import Engine
 from laps.engine.predictor import ConditionalMean, LengthPredictor
+from laps.engine.prior import AcceptancePredictor, AcceptancePrior
 from laps.engine.types import Plan, PolicySpec, Snapshot, StepReport, UnknownRequestError
 from laps.policies.registry import build_policy
 from laps.service.logs import Nuisance
@@ -112,13 +114,20 @@ class Link:
             return None
 
 
+class Learnt(NamedTuple):
+    """What requests that left have taught: the workers of a model learn together."""
+
+    lengths: LengthPredictor
+    acceptance: AcceptancePredictor
+
+
 @dataclass(slots=True)
 class Worker:
     """A worker, attached or remembered."""
 
     identity: WorkerIdentity
     engine: Engine
-    predictor: LengthPredictor
+    learnt: Learnt
     link: Link
     attached: bool = True
 
@@ -158,9 +167,9 @@ class Hub:
                     "give each worker an id of its own"
                 )
             known.link.close("another stream of the same worker has taken over")
-        predictor = self._predictor(identity.model)
-        engine = Engine(snapshot, self.policy, predictor)
-        worker = Worker(identity, engine, predictor, Link(worker_id, engine))
+        learnt = self._learnt(identity.model)
+        engine = Engine(snapshot, self.policy, learnt.lengths, learnt.acceptance)
+        worker = Worker(identity, engine, learnt, Link(worker_id, engine))
         self._workers.pop(worker_id, None)
         self._workers[worker_id] = worker  # Last: the oldest detached ones are forgotten first.
         log.info(
@@ -215,8 +224,8 @@ class Hub:
         by_presence = sorted(self._workers.values(), key=lambda worker: not worker.attached)
         return next((worker for worker in by_presence if worker.holds(rid)), None)
 
-    def _predictor(self, model: str) -> LengthPredictor:
-        """Return the predictor from which the workers of `model` learn together, or a new one."""
+    def _learnt(self, model: str) -> Learnt:
+        """Return what the workers of `model` have learnt, nothing if there is none."""
         workers = self._workers.values()
-        shared = (worker.predictor for worker in workers if worker.identity.model == model)
-        return next(shared, None) or ConditionalMean()
+        shared = (worker.learnt for worker in workers if worker.identity.model == model)
+        return next(shared, None) or Learnt(ConditionalMean(), AcceptancePrior())

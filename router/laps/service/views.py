@@ -79,4 +79,7 @@ def worker_status(worker: Worker) -> operator_pb2.WorkerStatus:
         plans=stats.plans,
         policy=wire.policy_to_proto(engine.policy_spec),
         fresh_share=worker.link.freshness.share,
+        estimates=stats.estimates.count,
+        estimate_error=stats.estimates.mean_abs,
+        estimate_bias=stats.estimates.mean,
     )

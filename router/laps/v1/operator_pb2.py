@@ -26,7 +26,7 @@ from laps.v1 import client_pb2 as laps_dot_v1_dot_client__pb2
 from laps.v1 import common_pb2 as laps_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16laps/v1/operator.proto\x12\x07laps.v1\x1a\x14laps/v1/client.proto\x1a\x14laps/v1/common.proto\"\x14\n\x12ListWorkersRequest\"=\n\x13ListWorkersResponse\x12&\n\x07workers\x18\x01 \x03(\x0b\x32\x15.laps.v1.WorkerStatus\"\x80\x03\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttached\x18\x03 \x01(\x08\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08http_url\x18\x05 \x01(\t\x12\x16\n\x0esglang_version\x18\x06 \x01(\t\x12\x11\n\talgorithm\x18\x07 \x01(\t\x12\x13\n\x0bmax_running\x18\x08 \x01(\r\x12\x14\n\x0cmax_resident\x18\t \x01(\r\x12\x0f\n\x07running\x18\n \x01(\r\x12\x0e\n\x06paused\x18\x0b \x01(\r\x12\x0f\n\x07waiting\x18\x0c \x01(\r\x12\x0c\n\x04step\x18\r \x01(\x04\x12\x0f\n\x07round_s\x18\x0e \x01(\x01\x12\x13\n\x0bpreemptions\x18\x0f \x01(\x04\x12\x10\n\x08\x66inished\x18\x10 \x01(\x04\x12\r\n\x05plans\x18\x11 \x01(\x04\x12#\n\x06policy\x18\x12 \x01(\x0b\x32\x13.laps.v1.PolicySpec\x12\x13\n\x0b\x66resh_share\x18\x13 \x01(\x01\"&\n\x11ListQueuesRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\"4\n\x12ListQueuesResponse\x12\x1e\n\x06queues\x18\x01 \x03(\x0b\x32\x0e.laps.v1.Queue\"h\n\x05Queue\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x0e\n\x06paused\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12\x0c\n\x04rids\x18\x06 \x03(\t\"B\n\x13ListRequestsRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x18\n\x10include_departed\x18\x02 \x01(\x08\"@\n\x14ListRequestsResponse\x12(\n\x08requests\x18\x01 \x03(\x0b\x32\x16.laps.v1.RequestStatus\"\x1d\n\x0e\x45xplainRequest\x12\x0b\n\x03rid\x18\x01 \x01(\t\"\x92\x01\n\x0b\x45xplanation\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.laps.v1.RequestStatus\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\r\x12\x1d\n\x03key\x18\x05 \x03(\x0b\x32\x10.laps.v1.KeyPart\x12\x0e\n\x06reason\x18\x06 \x01(\t\"&\n\x07KeyPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"7\n\x10SetPolicyRequest\x12#\n\x06policy\x18\x01 \x01(\x0b\x32\x13.laps.v1.PolicySpec\"8\n\x11SetPolicyResponse\x12#\n\x06policy\x18\x01 \x01(\x0b\x32\x13.laps.v1.PolicySpec2\xe6\x02\n\x08Operator\x12H\n\x0bListWorkers\x12\x1b.laps.v1.ListWorkersRequest\x1a\x1c.laps.v1.ListWorkersResponse\x12\x45\n\nListQueues\x12\x1a.laps.v1.ListQueuesRequest\x1a\x1b.laps.v1.ListQueuesResponse\x12K\n\x0cListRequests\x12\x1c.laps.v1.ListRequestsRequest\x1a\x1d.laps.v1.ListRequestsResponse\x12\x38\n\x07\x45xplain\x12\x17.laps.v1.ExplainRequest\x1a\x14.laps.v1.Explanation\x12\x42\n\tSetPolicy\x12\x19.laps.v1.SetPolicyRequest\x1a\x1a.laps.v1.SetPolicyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16laps/v1/operator.proto\x12\x07laps.v1\x1a\x14laps/v1/client.proto\x1a\x14laps/v1/common.proto\"\x14\n\x12ListWorkersRequest\"=\n\x13ListWorkersResponse\x12&\n\x07workers\x18\x01 \x03(\x0b\x32\x15.laps.v1.WorkerStatus\"\xc2\x03\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttached\x18\x03 \x01(\x08\x12\r\n\x05model\x18\x04 \x01(\t\x12\x10\n\x08http_url\x18\x05 \x01(\t\x12\x16\n\x0esglang_version\x18\x06 \x01(\t\x12\x11\n\talgorithm\x18\x07 \x01(\t\x12\x13\n\x0bmax_running\x18\x08 \x01(\r\x12\x14\n\x0cmax_resident\x18\t \x01(\r\x12\x0f\n\x07running\x18\n \x01(\r\x12\x0e\n\x06paused\x18\x0b \x01(\r\x12\x0f\n\x07waiting\x18\x0c \x01(\r\x12\x0c\n\x04step\x18\r \x01(\x04\x12\x0f\n\x07round_s\x18\x0e \x01(\x01\x12\x13\n\x0bpreemptions\x18\x0f \x01(\x04\x12\x10\n\x08\x66inished\x18\x10 \x01(\x04\x12\r\n\x05plans\x18\x11 \x01(\x04\x12#\n\x06policy\x18\x12 \x01(\x0b\x32\x13.laps.v1.PolicySpec\x12\x13\n\x0b\x66resh_share\x18\x13 \x01(\x01\x12\x11\n\testimates\x18\x14 \x01(\x04\x12\x16\n\x0e\x65stimate_error\x18\x15 \x01(\x01\x12\x15\n\restimate_bias\x18\x16 \x01(\x01\"&\n\x11ListQueuesRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\"4\n\x12ListQueuesResponse\x12\x1e\n\x06queues\x18\x01 \x03(\x0b\x32\x0e.laps.v1.Queue\"h\n\x05Queue\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x0e\n\x06paused\x18\x04 \x01(\r\x12\x0f\n\x07waiting\x18\x05 \x01(\r\x12\x0c\n\x04rids\x18\x06 \x03(\t\"B\n\x13ListRequestsRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x18\n\x10include_departed\x18\x02 \x01(\x08\"@\n\x14ListRequestsResponse\x12(\n\x08requests\x18\x01 \x03(\x0b\x32\x16.laps.v1.RequestStatus\"\x1d\n\x0e\x45xplainRequest\x12\x0b\n\x03rid\x18\x01 \x01(\t\"\x92\x01\n\x0b\x45xplanation\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.laps.v1.RequestStatus\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\r\n\x05queue\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\r\x12\x1d\n\x03key\x18\x05 \x03(\x0b\x32\x10.laps.v1.KeyPart\x12\x0e\n\x06reason\x18\x06 \x01(\t\"&\n\x07KeyPart\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"7\n\x10SetPolicyRequest\x12#\n\x06policy\x18\x01 \x01(\x0b\x32\x13.laps.v1.PolicySpec\"8\n\x11SetPolicyResponse\x12#\n\x06policy\x18\x01 \x01(\x0b\x32\x13.laps.v1.PolicySpec2\xe6\x02\n\x08Operator\x12H\n\x0bListWorkers\x12\x1b.laps.v1.ListWorkersRequest\x1a\x1c.laps.v1.ListWorkersResponse\x12\x45\n\nListQueues\x12\x1a.laps.v1.ListQueuesRequest\x1a\x1b.laps.v1.ListQueuesResponse\x12K\n\x0cListRequests\x12\x1c.laps.v1.ListRequestsRequest\x1a\x1d.laps.v1.ListRequestsResponse\x12\x38\n\x07\x45xplain\x12\x17.laps.v1.ExplainRequest\x1a\x14.laps.v1.Explanation\x12\x42\n\tSetPolicy\x12\x19.laps.v1.SetPolicyRequest\x1a\x1a.laps.v1.SetPolicyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,27 +38,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTWORKERSRESPONSE']._serialized_start=101
   _globals['_LISTWORKERSRESPONSE']._serialized_end=162
   _globals['_WORKERSTATUS']._serialized_start=165
-  _globals['_WORKERSTATUS']._serialized_end=549
-  _globals['_LISTQUEUESREQUEST']._serialized_start=551
-  _globals['_LISTQUEUESREQUEST']._serialized_end=589
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=591
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=643
-  _globals['_QUEUE']._serialized_start=645
-  _globals['_QUEUE']._serialized_end=749
-  _globals['_LISTREQUESTSREQUEST']._serialized_start=751
-  _globals['_LISTREQUESTSREQUEST']._serialized_end=817
-  _globals['_LISTREQUESTSRESPONSE']._serialized_start=819
-  _globals['_LISTREQUESTSRESPONSE']._serialized_end=883
-  _globals['_EXPLAINREQUEST']._serialized_start=885
-  _globals['_EXPLAINREQUEST']._serialized_end=914
-  _globals['_EXPLANATION']._serialized_start=917
-  _globals['_EXPLANATION']._serialized_end=1063
-  _globals['_KEYPART']._serialized_start=1065
-  _globals['_KEYPART']._serialized_end=1103
-  _globals['_SETPOLICYREQUEST']._serialized_start=1105
-  _globals['_SETPOLICYREQUEST']._serialized_end=1160
-  _globals['_SETPOLICYRESPONSE']._serialized_start=1162
-  _globals['_SETPOLICYRESPONSE']._serialized_end=1218
-  _globals['_OPERATOR']._serialized_start=1221
-  _globals['_OPERATOR']._serialized_end=1579
+  _globals['_WORKERSTATUS']._serialized_end=615
+  _globals['_LISTQUEUESREQUEST']._serialized_start=617
+  _globals['_LISTQUEUESREQUEST']._serialized_end=655
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=657
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=709
+  _globals['_QUEUE']._serialized_start=711
+  _globals['_QUEUE']._serialized_end=815
+  _globals['_LISTREQUESTSREQUEST']._serialized_start=817
+  _globals['_LISTREQUESTSREQUEST']._serialized_end=883
+  _globals['_LISTREQUESTSRESPONSE']._serialized_start=885
+  _globals['_LISTREQUESTSRESPONSE']._serialized_end=949
+  _globals['_EXPLAINREQUEST']._serialized_start=951
+  _globals['_EXPLAINREQUEST']._serialized_end=980
+  _globals['_EXPLANATION']._serialized_start=983
+  _globals['_EXPLANATION']._serialized_end=1129
+  _globals['_KEYPART']._serialized_start=1131
+  _globals['_KEYPART']._serialized_end=1169
+  _globals['_SETPOLICYREQUEST']._serialized_start=1171
+  _globals['_SETPOLICYREQUEST']._serialized_end=1226
+  _globals['_SETPOLICYRESPONSE']._serialized_start=1228
+  _globals['_SETPOLICYRESPONSE']._serialized_end=1284
+  _globals['_OPERATOR']._serialized_start=1287
+  _globals['_OPERATOR']._serialized_end=1645
 # @@protoc_insertion_point(module_scope)

@@ -78,6 +78,9 @@ class WorkerStatus(_message.Message):
     PLANS_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     FRESH_SHARE_FIELD_NUMBER: _builtins.int
+    ESTIMATES_FIELD_NUMBER: _builtins.int
+    ESTIMATE_ERROR_FIELD_NUMBER: _builtins.int
+    ESTIMATE_BIAS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     incarnation: _builtins.int
     attached: _builtins.bool
@@ -94,13 +97,20 @@ class WorkerStatus(_message.Message):
     step: _builtins.int
     """Newest step reported."""
     round_s: _builtins.float
-    """Mean wall time of a verify round, in seconds; 0 before the first."""
+    """Expected wall time of the next verify round, from those of its size; 0 before the first."""
     preemptions: _builtins.int
     """Since this incarnation attached."""
     finished: _builtins.int
     plans: _builtins.int
     fresh_share: _builtins.float
     """Share of steps that ran on the plan of a newest settled report, 0 to 1."""
+    estimates: _builtins.int
+    """How far off the estimated remaining time (T~) was, as a share of the time that a request then
+    ran: mean of the sizes of the errors, and their signed mean (above 0: overestimated). Of so
+    many finished requests; both 0 if there are none.
+    """
+    estimate_error: _builtins.float
+    estimate_bias: _builtins.float
     @_builtins.property
     def policy(self) -> _common_pb2.PolicySpec: ...
     def __init__(
@@ -125,10 +135,13 @@ class WorkerStatus(_message.Message):
         plans: _builtins.int = ...,
         policy: _common_pb2.PolicySpec | None = ...,
         fresh_share: _builtins.float = ...,
+        estimates: _builtins.int = ...,
+        estimate_error: _builtins.float = ...,
+        estimate_bias: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "attached", b"attached", "finished", b"finished", "fresh_share", b"fresh_share", "http_url", b"http_url", "incarnation", b"incarnation", "max_resident", b"max_resident", "max_running", b"max_running", "model", b"model", "paused", b"paused", "plans", b"plans", "policy", b"policy", "preemptions", b"preemptions", "round_s", b"round_s", "running", b"running", "sglang_version", b"sglang_version", "step", b"step", "waiting", b"waiting", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "attached", b"attached", "estimate_bias", b"estimate_bias", "estimate_error", b"estimate_error", "estimates", b"estimates", "finished", b"finished", "fresh_share", b"fresh_share", "http_url", b"http_url", "incarnation", b"incarnation", "max_resident", b"max_resident", "max_running", b"max_running", "model", b"model", "paused", b"paused", "plans", b"plans", "policy", b"policy", "preemptions", b"preemptions", "round_s", b"round_s", "running", b"running", "sglang_version", b"sglang_version", "step", b"step", "waiting", b"waiting", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -166,22 +166,30 @@ class Capacity(_message.Message):
     MAX_RUNNING_FIELD_NUMBER: _builtins.int
     MAX_RESIDENT_FIELD_NUMBER: _builtins.int
     KV_TOKENS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZES_FIELD_NUMBER: _builtins.int
     max_running: _builtins.int
     """Most requests that may be in one verify round (`--laps-max-running`)."""
     max_resident: _builtins.int
     """Most requests that may hold KV cache and a slot (`--max-running-requests`)."""
     kv_tokens: _builtins.int
     """Size of the KV pool, in tokens."""
+    @_builtins.property
+    def batch_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Batch sizes that a verify round is padded to, such as those captured in CUDA graphs, in
+        requests. Empty: not known.
+        """
+
     def __init__(
         self,
         *,
         max_running: _builtins.int = ...,
         max_resident: _builtins.int = ...,
         kv_tokens: _builtins.int = ...,
+        batch_sizes: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kv_tokens", b"kv_tokens", "max_resident", b"max_resident", "max_running", b"max_running"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "kv_tokens", b"kv_tokens", "max_resident", b"max_resident", "max_running", b"max_running"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
