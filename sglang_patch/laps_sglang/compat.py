@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -296,6 +296,19 @@ def resolved_settings() -> dict[str, Any]:
 
     settings: dict[str, Any] = get_context().resolved_server_args_dict()
     return settings
+
+
+def captured_batch_sizes(settings: Mapping[str, Any], resident: int) -> tuple[int, ...]:
+    """Return the sizes that SGLang pads a decode batch to, ascending; none without CUDA graphs.
+
+    `settings` are SGLang's, resolved; `resident` its `max_running_requests`. As in
+    sglang/srt/model_executor/runner/base_cuda_graph_runner.py, get_batch_sizes_to_capture.
+    """
+    config = settings.get("cuda_graph_config")
+    if config is None or config.decode.backend == "disabled" or not config.decode.bs:
+        return ()
+    largest = min(max(config.decode.bs), resident)
+    return tuple(sorted({size for size in config.decode.bs if size <= resident} | {largest}))
 
 
 def check_version() -> str:

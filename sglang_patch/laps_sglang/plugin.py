@@ -22,6 +22,7 @@ from laps.policies.registry import build_policy
 from laps_sglang.compat import (
     Engine,
     UnsupportedEngineError,
+    captured_batch_sizes,
     check_version,
     installed_engine,
     resolved_settings,
@@ -86,7 +87,8 @@ def install(settings: Settings, engine: Engine) -> Hooks:
 
     def attach(scheduler: Any) -> Worker:
         refuse_unsupported_model(scheduler)
-        worker = Worker(scheduler, engine, settings.max_running)
+        sizes = captured_batch_sizes(resolved_settings(), scheduler.max_running_requests)
+        worker = Worker(scheduler, engine, settings.max_running, sizes)
         if engine.is_entry_rank(scheduler):
             identity = identify(resolved_settings(), engine.dp_rank(scheduler))
             setup = Setup(identity, policy, settings.endpoint)

@@ -29,7 +29,13 @@ from laps_sglang.surgery import Batch, drop_finished, merge
 class Worker:
     """The state of one scheduler process, and the moves."""
 
-    def __init__(self, scheduler: Any, engine: SglangEngine, max_running: int | None) -> None:
+    def __init__(
+        self,
+        scheduler: Any,
+        engine: SglangEngine,
+        max_running: int | None,
+        batch_sizes: tuple[int, ...] = (),
+    ) -> None:
         self.scheduler = scheduler
         self.engine = engine
         resident = int(scheduler.max_running_requests)
@@ -37,6 +43,7 @@ class Worker:
             max_running=max_running or resident,
             max_resident=resident,
             kv_tokens=int(scheduler.max_total_num_tokens),
+            batch_sizes=batch_sizes,
         )
         self.paused = PausedBatch()
         self.ledger = Ledger()
