@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from . import paging
+from . import host_cache, paging
 
 OVERLAP_ENV = "LAPS_TESTBED_OVERLAP"  # 1: keep the overlap scheduler with speculative decoding
 
@@ -29,6 +29,7 @@ def activate() -> None:
         )
     _choose_amx_attention()
     _allocate_pages_without_triton()
+    host_cache.install()
     # Asks for one NUMA node a rank, for an operator that binds threads and is not there.
     _hook("sglang.srt.utils.numa_utils.init_threads_binding", _leave_alone, "REPLACE")
     if os.environ.get(OVERLAP_ENV) == "1":
