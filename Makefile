@@ -65,7 +65,7 @@ test: ## everything: lint, types, generated code, all tests (the main ones also 
 .PHONY: test-setup
 test-setup: setup
 	@$(PYTHON) tests/testbed/install.py $(OLDEST)
-	@$(ENV)/bin/python tests/testbed/models.py tiny tiny-draft-0.05 tiny-draft-0.2 tiny-eagle
+	@$(ENV)/bin/python tests/testbed/models.py tiny tiny-draft-0.05 tiny-draft-0.2 tiny-eagle tiny-eagle3
 
 .PHONY: bench-sim
 bench-sim: setup ## simulate what is missing in bench/results, and write docs/results.md (hours; SIM=--short: 2 min)

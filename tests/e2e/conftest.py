@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from e2e.fake_random_service import fake_random_service
+from e2e.kinds import FLAGS
+from e2e.servers import PLAIN, SYNC, sglang
 from e2e.stock import Stock
 from e2e.system import System, running_system
+from testbed.launch import SglangServer
 
 FOLDER = Path(__file__).parent
 TEST_TIMEOUT_S = 900
@@ -24,6 +28,16 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
     return Stock(tmp_path_factory.mktemp("stock"))
+
+
+@pytest.fixture(scope="session")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SglangServer]:
+    """Two data-parallel replicas, of which each runs one request at a time, in random order."""
+    log = tmp_path_factory.mktemp("replicas") / "sglang.log"
+    with fake_random_service() as address:
+        laps = ("--laps-endpoint", address, "--laps-max-running", "1")
+        with sglang(PLAIN, log, "--dp-size", "2", *FLAGS, *laps, loop=SYNC) as server:
+            yield server
 
 
 @pytest.fixture(scope="session")

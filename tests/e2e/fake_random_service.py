@@ -19,8 +19,9 @@ PLAN_TTL_S = 60.0
 class FakeRandomService(worker_pb2_grpc.WorkerLinkServicer):
     """Pauses and resumes requests at random, by ranking them anew at every step."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, drafts: set[int]) -> None:
         self._rng = random.Random(seed)
+        self._drafts = drafts
 
     def Attach(self, request_iterator: Any, context: Any) -> Iterator[worker_pb2.ServiceMessage]:  # noqa: N802
         live: set[int] = set()
@@ -33,6 +34,8 @@ class FakeRandomService(worker_pb2_grpc.WorkerLinkServicer):
             else:
                 arrived, step = message.report.arrived, message.report.step
                 live -= {*message.report.finished, *message.report.aborted}
+                if message.report.decoded:
+                    self._drafts.add(message.report.drafts)
             live |= {request.handle for request in arrived}
             newest = max([newest, *(request.handle for request in arrived)])
             # A request may come and go within one report.
@@ -44,10 +47,14 @@ class FakeRandomService(worker_pb2_grpc.WorkerLinkServicer):
 
 
 @contextmanager
-def fake_random_service(seed: int = 0) -> Iterator[str]:
-    """Serve one on a free port; yields its address."""
+def fake_random_service(seed: int = 0, drafts: set[int] | None = None) -> Iterator[str]:
+    """Serve one on a free port; yields its address.
+
+    `drafts` is filled with the draft lengths of the rounds that are reported.
+    """
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    worker_pb2_grpc.add_WorkerLinkServicer_to_server(FakeRandomService(seed), server)
+    service = FakeRandomService(seed, set() if drafts is None else drafts)
+    worker_pb2_grpc.add_WorkerLinkServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:

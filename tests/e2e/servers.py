@@ -28,13 +28,16 @@ class Variant:
     draft: str | None = None
     shape: tuple[int, int, int] | None = None
     """Draft steps, candidates a step, and tokens sent to verification."""
+    more: tuple[str, ...] = ()
+    """Further flags."""
 
     @property
     def flags(self) -> list[str]:
         if self.shape is None:
-            return []
+            return list(self.more)
         steps, topk, tokens = self.shape
         return [
+            *self.more,
             *("--speculative-num-steps", str(steps)),
             *("--speculative-eagle-topk", str(topk)),
             *("--speculative-num-draft-tokens", str(tokens)),
@@ -43,8 +46,34 @@ class Variant:
 
 PLAIN = Variant("plain", "tiny")
 TREE = Variant("tree", "tiny", "STANDALONE", "tiny-draft-0.2", (3, 2, 6))
-CHAIN = Variant("chain", "tiny", "STANDALONE", "tiny-draft-0.2", (4, 1, 5))
+CHAIN = Variant(
+    "chain",
+    "tiny",
+    "STANDALONE",
+    "tiny-draft-0.2",
+    (4, 1, 5),
+    # Settings of SGLang's scheduler that the plugin must live with.
+    more=(
+        *("--scheduler-recv-interval", "3"),
+        *("--prefill-max-requests", "2"),
+        *("--radix-eviction-policy", "lfu"),
+    ),
+)
 EAGLE = Variant("eagle", "tiny", "EAGLE", "tiny-eagle", (3, 2, 6))
+EAGLE3 = Variant("eagle3", "tiny", "EAGLE3", "tiny-eagle3", (3, 2, 6))
+NGRAM = Variant("ngram", "tiny", "NGRAM", more=("--speculative-num-draft-tokens", "6"))
+ADAPTIVE = Variant(
+    "eagle-adaptive",
+    "tiny",
+    "EAGLE",
+    "tiny-eagle",
+    (2, 1, 3),
+    more=(
+        "--speculative-adaptive",
+        *("--speculative-adaptive-config", str(Path(__file__).with_name("adaptive.json"))),
+        "--disable-cuda-graph",  # SGLang builds the graphs of every draft length on any device
+    ),
+)
 SMOLLM2 = Variant("smollm2", "smollm2-135m", "EAGLE", "smollm2-135m-eagle", (3, 2, 6))
 
 
@@ -78,15 +107,25 @@ def sglang(variant: Variant, log_path: Path, *flags: str, loop: str | None = Non
 
 def internal_state(server: SglangServer) -> dict[str, Any]:
     """What the scheduler says of itself in `/server_info`."""
+    [state] = _internal_states(server)
+    return state
+
+
+def _internal_states(server: SglangServer) -> list[dict[str, Any]]:
     response = httpx.get(f"{server.base_url}/server_info", timeout=PATIENCE_S)
     response.raise_for_status()
-    [state] = response.json()["internal_states"]
-    return dict(state)
+    return [dict(state) for state in response.json()["internal_states"]]
 
 
 def laps_block(server: SglangServer) -> dict[str, Any]:
     """What the plugin says of itself in `/server_info`."""
-    return dict(internal_state(server)["laps"])
+    [block] = laps_blocks(server)
+    return block
+
+
+def laps_blocks(server: SglangServer) -> list[dict[str, Any]]:
+    """What the plugin says of itself in `/server_info`, replica by replica."""
+    return [dict(state["laps"]) for state in _internal_states(server)]
 
 
 def flush(server: SglangServer) -> bool:

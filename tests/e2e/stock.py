@@ -14,19 +14,23 @@ def jobs_of(variant: Variant) -> list[Job]:
 
 
 class Stock:
-    """Outputs of servers without any of our flags, made once for each variant."""
+    """Outputs of servers without any of our flags, made once for each model.
+
+    They decode plainly: speculation changes no greedy token in float32.
+    """
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
-        self._outputs: dict[Variant, dict[str, Output]] = {}
+        self._outputs: dict[str, dict[str, Output]] = {}
 
     def outputs(self, variant: Variant) -> dict[str, Output]:
         """Outputs of the variant's jobs, by name of job."""
-        if variant not in self._outputs:
-            with sglang(variant, self._logs / f"{variant.name}.log") as server:
+        if variant.model not in self._outputs:
+            plain = Variant(f"stock-{variant.model}", variant.model)
+            with sglang(plain, self._logs / f"{plain.name}.log") as server:
                 assert until(lambda: flush(server))
                 outputs = ask_all(server.base_url, jobs_of(variant))
                 assert "laps" not in internal_state(server)
                 assert_clean(server)
-            self._outputs[variant] = outputs
-        return self._outputs[variant]
+            self._outputs[variant.model] = outputs
+        return self._outputs[variant.model]

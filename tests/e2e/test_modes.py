@@ -18,7 +18,7 @@ Flag = tuple[str, str]
 MAX_RUNNING = 4
 REFUSALS = {
     ("--schedule-policy", "lpm"): "sglang-laps cannot schedule this server: "
-    "--schedule-policy other than fcfs: it reorders what the plan has ordered.",
+    "--schedule-policy lpm: it reorders what the plan has ordered.",
     ("--laps-max-running", "0"): "sglang-laps refuses to start: --laps-max-running "
     "(SGLANG_LAPS_MAX_RUNNING) must be a whole number of at least 1, not '0'",
     ("--laps-policy", "best"): "sglang-laps refuses to start: "

@@ -8,7 +8,7 @@ import pytest
 
 from laps_sglang import compat
 from laps_sglang.compat import Target, UnsupportedEngineError, installed_engine, unapplied
-from laps_sglang.modes import refuse_unsupported
+from laps_sglang.modes import ALGORITHMS, REFUSED, refuse_unsupported
 
 DEFAULTS: dict[str, Any] = {
     "disaggregation_mode": "null",
@@ -25,30 +25,17 @@ def test_the_default_modes_are_supported() -> None:
     refuse_unsupported(DEFAULTS, 48)
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("disaggregation_mode", "prefill"),
-        ("pp_size", 2),
-        ("enable_dp_attention", True),
-        ("enable_mixed_chunk", True),
-        ("enable_priority_scheduling", True),
-        ("schedule_policy", "lpm"),
-        ("enable_lora", True),
-        ("enable_streaming_session", True),
-        ("enable_session_radix_cache", True),
-        ("enable_prefill_delayer", True),
-        ("enable_pdmux", True),
-        ("enable_hisparse", True),
-        ("dllm_algorithm", "x"),
-        ("is_embedding", True),
-        ("prefill_decode_interval", 8),
-    ],
-)
+@pytest.mark.parametrize("setting", REFUSED)
+@pytest.mark.parametrize("value", ["other", 2])
 def test_an_unsupported_mode_is_refused_by_name(setting: str, value: Any) -> None:
     flag = "--" + setting.replace("_", "-")
-    with pytest.raises(UnsupportedEngineError, match=flag):
+    with pytest.raises(UnsupportedEngineError, match=f"server: {flag} {value}: [A-Za-z].*[^.]\\.$"):
         refuse_unsupported(DEFAULTS | {setting: value}, None)
+
+
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, "eagle3", None])
+def test_tested_algorithms_are_supported(algorithm: str | None) -> None:
+    refuse_unsupported(DEFAULTS | {"speculative_algorithm": algorithm}, None)
 
 
 def test_every_problem_is_named_at_once() -> None:

@@ -75,7 +75,7 @@ def test_flags_reach_the_environment_and_not_sglang(monkeypatch: pytest.MonkeyPa
         ({"POLICY": "best"}, {}, "no policy 'best'; there are: fcfs"),
         ({"ENDPOINT": "h:1"}, {}, "not both"),
         ({"MAX_RUNNING": "9"}, {"max_running_requests": 8}, "--laps-max-running 9 above"),
-        ({}, {"schedule_policy": "lpm"}, "--schedule-policy other than fcfs"),
+        ({}, {"schedule_policy": "lpm"}, "--schedule-policy lpm: it reorders"),
     ],
 )
 def test_flags_are_refused_where_they_are_parsed(
