@@ -22,15 +22,15 @@ from laps.policies.registry import build_policy
 from laps_sglang.compat import (
     Engine,
     UnsupportedEngineError,
+    captured_batch_sizes,
     check_version,
     installed_engine,
     resolved_settings,
     unapplied,
 )
 from laps_sglang.hooks import Hooks
-from laps_sglang.link import ServiceLink
 from laps_sglang.modes import refuse_unsupported, refuse_unsupported_model
-from laps_sglang.planner import EmbeddedPlanner, RemotePlanner
+from laps_sglang.planner import PlannerProcess, Setup
 from laps_sglang.settings import Settings, SettingsError, add_flags, read_settings
 from laps_sglang.worker import Worker
 
@@ -87,14 +87,12 @@ def install(settings: Settings, engine: Engine) -> Hooks:
 
     def attach(scheduler: Any) -> Worker:
         refuse_unsupported_model(scheduler)
-        worker = Worker(scheduler, engine, settings.max_running)
+        sizes = captured_batch_sizes(resolved_settings(), scheduler.max_running_requests)
+        worker = Worker(scheduler, engine, settings.max_running, sizes)
         if engine.is_entry_rank(scheduler):
-            if settings.endpoint is None:
-                worker.planner = EmbeddedPlanner(policy, worker.snapshot)
-            else:
-                identity = identify(resolved_settings(), engine.dp_rank(scheduler))
-                link = ServiceLink(settings.endpoint, identity)
-                worker.planner = RemotePlanner(link, policy, worker.snapshot)
+            identity = identify(resolved_settings(), engine.dp_rank(scheduler))
+            setup = Setup(identity, policy, settings.endpoint)
+            worker.planner = PlannerProcess(setup, worker.snapshot)
         return worker
 
     hooks = Hooks(engine, check, attach)
