@@ -66,7 +66,8 @@ def frontier(rows: Sequence[Row], path: Path) -> None:
         panel.errorbar(
             mean.mean, tail.mean, xerr=mean.half or 0.0, yerr=tail.half or 0.0, marker="o"
         )
-        panel.annotate(policy, (mean.mean, tail.mean), textcoords="offset points", xytext=(6, 4))
+        label = policy.removeprefix("laps-sd+:")
+        panel.annotate(label, (mean.mean, tail.mean), textcoords="offset points", xytext=(6, 4))
     panel.set_xlabel(PANELS[0][2])
     panel.set_ylabel(PANELS[1][2])
     panel.grid(alpha=0.3)
