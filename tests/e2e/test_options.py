@@ -5,11 +5,9 @@ Stock SGLang is asked one thing after the other, the patched server all at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 from e2e.fake_random_service import fake_random_service
 from e2e.kinds import FLAGS, KINDS, answers
 from e2e.servers import EAGLE, OVERLAP, PLAIN, SYNC, flush, laps_blocks, sglang, until
+from testbed.launch import SglangServer
 
 PLAIN_SYNC, EAGLE_OVERLAP = "plain-sync", "eagle-overlap"
 KINDS_IN = {
@@ -44,43 +43,43 @@ class Answered:
 
 
 @pytest.fixture(scope="module")
-def answered(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Answered]:
-    """Asks the servers of a mode everything at the first call for it."""
+def eagle_overlap(tmp_path_factory: pytest.TempPathFactory) -> Answered:
+    logs = tmp_path_factory.mktemp(EAGLE_OVERLAP)
+    with ExitStack() as stack:
+        address = stack.enter_context(fake_random_service())
+        laps = ("--laps-endpoint", address, "--laps-max-running", "3")
+        stock = sglang(EAGLE, logs / "stock.log", *FLAGS, loop=OVERLAP)
+        patched = sglang(EAGLE, logs / "patched.log", *FLAGS, *laps, loop=OVERLAP)
+        for server in (stock, patched):
+            stack.callback(server.stop)
+            server.start()
+        return ask(EAGLE_OVERLAP, stock, patched)
 
-    @cache
-    def ask(mode: str) -> Answered:
-        logs = tmp_path_factory.mktemp(mode)
-        with ExitStack() as stack:
-            variant, loop = (PLAIN, SYNC) if mode == PLAIN_SYNC else (EAGLE, OVERLAP)
-            stock = sglang(variant, logs / "stock.log", *FLAGS, loop=loop)
-            stack.callback(stock.stop)
-            stock.start()
-            if mode == PLAIN_SYNC:
-                patched = request.getfixturevalue("replicas")
-            else:
-                address = stack.enter_context(fake_random_service())
-                laps = ("--laps-endpoint", address, "--laps-max-running", "3")
-                patched = stack.enter_context(
-                    sglang(variant, logs / "patched.log", *FLAGS, *laps, loop=loop)
-                )
-            stock.wait_until_ready()
-            assert until(lambda: flush(stock) and flush(patched))
-            with ThreadPoolExecutor() as pool:
-                expected = pool.submit(answers, stock, KINDS_IN[mode], at_once=False)
-                came = answers(patched, KINDS_IN[mode], at_once=True)
-                pauses = [int(block["pauses"]) for block in laps_blocks(patched)]
-                return Answered(expected.result(), came, pauses)
 
-    return ask
+@pytest.fixture(scope="module")
+def plain_sync(tmp_path_factory: pytest.TempPathFactory, replicas: SglangServer) -> Answered:
+    log = tmp_path_factory.mktemp(PLAIN_SYNC) / "stock.log"
+    with sglang(PLAIN, log, *FLAGS, loop=SYNC) as stock:
+        return ask(PLAIN_SYNC, stock, replicas)
+
+
+def ask(mode: str, stock: SglangServer, patched: SglangServer) -> Answered:
+    """Ask both servers everything."""
+    for server in (stock, patched):
+        server.wait_until_ready()
+    assert until(lambda: flush(stock) and flush(patched))
+    with ThreadPoolExecutor() as pool:
+        expected = pool.submit(answers, stock, KINDS_IN[mode], at_once=False)
+        came = answers(patched, KINDS_IN[mode], at_once=True)
+        pauses = [int(block["pauses"]) for block in laps_blocks(patched)]
+        return Answered(expected.result(), came, pauses)
 
 
 @pytest.mark.parametrize(("mode", "kind"), CASES)
 def test_it_comes_out_as_from_stock_sglang(
-    answered: Callable[[str], Answered], mode: str, kind: str
+    request: pytest.FixtureRequest, mode: str, kind: str
 ) -> None:
-    found = answered(mode)
+    found: Answered = request.getfixturevalue(mode.replace("-", "_"))
     for expected, came in zip(found.stock[kind], found.patched[kind], strict=True):
         assert [(text, reason) for text, reason, _ in came] == [
             (text, reason) for text, reason, _ in expected

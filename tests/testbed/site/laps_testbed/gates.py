@@ -60,8 +60,23 @@ def _mend_first_versions() -> None:
     # those of the committed prefix all the same.
     _hook(f"{backend}.forward_extend", _passing_seq_lens(_verify_seq_lens), "AROUND")
     _hook(f"{backend}.forward_decode", _passing_seq_lens(_draft_seq_lens), "AROUND")
+    # It keeps the bits of a grammar in page-locked memory, and applies them on a GPU only.
+    grammar = "sglang.srt.constrained.xgrammar_backend"
+    _hook(f"{grammar}._allocate_token_bitmask", _allocate_token_bitmask, "REPLACE")
+    _hook(f"{grammar}.XGrammarGrammar.apply_vocab_mask", _apply_vocab_mask, "REPLACE")
     # NGRAM's C++ is compiled at run time and lacks an include that older compilers want.
     os.environ.setdefault("CXX", "g++ -include cstddef")
+
+
+def _allocate_token_bitmask(vocabulary: int, rows: int) -> torch.Tensor:
+    """A bit for each token, all set, in words of 32."""
+    return torch.full((rows, -(vocabulary // -32)), -1, dtype=torch.int32)
+
+
+def _apply_vocab_mask(grammar: Any, logits: torch.Tensor, vocab_mask: torch.Tensor) -> None:
+    from xgrammar import apply_token_bitmask_inplace
+
+    apply_token_bitmask_inplace(logits, vocab_mask)
 
 
 def _verify_seq_lens(backend: Any, forward_batch: Any) -> torch.Tensor | None:
