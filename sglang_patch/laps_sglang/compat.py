@@ -305,10 +305,14 @@ def captured_batch_sizes(settings: Mapping[str, Any], resident: int) -> tuple[in
     sglang/srt/model_executor/runner/base_cuda_graph_runner.py, get_batch_sizes_to_capture.
     """
     config = settings.get("cuda_graph_config")
-    if config is None or config.decode.backend == "disabled" or not config.decode.bs:
+    if config is None:
         return ()
-    largest = min(max(config.decode.bs), resident)
-    return tuple(sorted({size for size in config.decode.bs if size <= resident} | {largest}))
+    # SGLang 0.5.22 and later resolve it to plain dictionaries.
+    decode = config["decode"] if isinstance(config, dict) else vars(config.decode)
+    if decode["backend"] == "disabled" or not decode["bs"]:
+        return ()
+    largest = min(max(decode["bs"]), resident)
+    return tuple(sorted({size for size in decode["bs"] if size <= resident} | {largest}))
 
 
 def check_version() -> str:

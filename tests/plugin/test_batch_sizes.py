@@ -11,8 +11,13 @@ from laps_sglang.compat import captured_batch_sizes
 
 
 def settings(backend: str, sizes: list[int] | None) -> dict[str, Any]:
-    decode = SimpleNamespace(backend=backend, bs=sizes)
-    return {"cuda_graph_config": SimpleNamespace(decode=decode)}
+    """As the newest SGLang resolves them."""
+    return {"cuda_graph_config": {"decode": {"backend": backend, "bs": sizes}}}
+
+
+def test_the_oldest_sglang_has_objects_in_their_place() -> None:
+    config = SimpleNamespace(decode=SimpleNamespace(backend="full", bs=[1, 2, 4]))
+    assert captured_batch_sizes({"cuda_graph_config": config}, 64) == (1, 2, 4)
 
 
 @pytest.mark.parametrize(
