@@ -121,6 +121,7 @@ EXPERIMENTS = {
             "Mean against P99",
             "case",
             {"16 running, load 0.975": replace(LONG, load=0.975)},
+            seeds=5,
             policies=FRONTIER,
         ),
         Experiment(
