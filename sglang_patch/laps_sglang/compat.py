@@ -112,8 +112,12 @@ class Engine(ABC):
         allocator = batch.token_to_kv_pool_allocator
         most = get_alloc_reserve_per_decode() if not batch.spec_algorithm.is_none() else 0
         free: int = allocator.available_size()
-        needed: int = len(batch.reqs) * (most + allocator.page_size)
+        needed: int = (len(batch.reqs) + self.beams(batch.reqs)) * (most + allocator.page_size)
         return free >= needed
+
+    @abstractmethod
+    def beams(self, reqs: Sequence[Any]) -> int:
+        """Return how many rows groups of beams have besides `reqs`; for each group at least 1."""
 
     @abstractmethod
     def charge(self, adder: Any, tokens: float) -> None:
@@ -210,6 +214,9 @@ class Sglang0517(Engine):
     def holds_kv(self, req: Any) -> bool:
         return req.kv is not None
 
+    def beams(self, reqs: Sequence[Any]) -> int:
+        return 0
+
     def charge(self, adder: Any, tokens: float) -> None:
         adder.rem_total_token_offset += tokens
 
@@ -260,6 +267,10 @@ class Sglang0523(Engine):
 
     def holds_kv(self, req: Any) -> bool:
         return bool(req.kv.holds_kv)
+
+    def beams(self, reqs: Sequence[Any]) -> int:
+        groups = [req.beam_group for req in reqs if req.beam_group is not None]
+        return sum(max(group.num_member_rows, 1) for group in groups)
 
     def charge(self, adder: Any, tokens: float) -> None:
         adder.memory_budget.total_offset += tokens

@@ -61,7 +61,7 @@ class Memory:
         settled = [
             req
             for req in self._paused.settled(iteration)
-            if id(req) not in keep and _can_start_anew(req)
+            if id(req) not in keep and _can_start_anew(req) and not self._engine.beams([req])
         ]
         return sorted(settled, key=cost)[:room]
 
@@ -115,7 +115,7 @@ def _can_start_anew(req: Req) -> bool:
     """Return whether `req` is the same request after it was admitted again.
 
     SGLang forgets the tokens that were counted towards penalties (and min_new_tokens), and drops
-    the output of a request that was given as embeddings.
+    the output of a request that was given as embeddings. (A group of beams cannot either.)
     """
     params = req.sampling_params
     counted = (

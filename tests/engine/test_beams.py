@@ -16,7 +16,6 @@ FAKE_GROUP = types.SimpleNamespace(
 )
 
 
-@pytest.mark.xfail(strict=True, reason="Memory.victims takes a group of beams for any request")
 def test_a_group_of_beams_is_never_demoted() -> None:
     """Its rows share the leader's KV cache, so that SGLang would abort it rather than retract it.
 
