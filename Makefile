@@ -68,7 +68,7 @@ test-setup: setup
 	@$(ENV)/bin/python tests/testbed/models.py tiny tiny-draft-0.05 tiny-draft-0.2 tiny-eagle tiny-eagle3
 
 .PHONY: bench-sim
-bench-sim: setup ## simulate what is missing in bench/results, and write docs/results.md (hours; SIM=--short: 2 min)
+bench-sim: setup ## simulate what is missing in bench/results, and write docs/results.md (an hour; SIM=--short: minutes)
 	PYTHONPATH=bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m sim run all $(SIM)
 	PYTHONPATH=bench $(ENV)/bin/python -m sim page $(SIM)
 
