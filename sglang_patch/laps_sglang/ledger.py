@@ -225,7 +225,8 @@ class Ledger:
 
     def rejected(self, req: Req) -> None:
         """Note that SGLang dropped `req`, if it was known."""
-        handle = handle_of(req)
+        # A newcomer that found the queue full was never queued.
+        handle: Handle | None = getattr(req, "laps_handle", None)
         if handle is not None and handle in self.live:
             self._events["aborted"].append(handle)
             self._forget(handle)

@@ -6,6 +6,7 @@ Each fails without one of the hooks (see test_hooks.py).
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from sglang.srt.managers.io_struct import AbortReq
@@ -139,6 +140,19 @@ def a_full_queue_takes_back_no_paused_request() -> None:
         assert not loop.worker.ledger.live
 
 
+def a_full_queue_takes_no_newcomer() -> None:
+    """SGLang refuses a request that it has no room to queue; the plugin has never heard of it."""
+    with one_at_a_time() as (loop, _):
+        loop.scheduler.max_queued_requests = 0
+        refused: list[Any] = []
+        loop.scheduler.ipc_channels = SimpleNamespace(
+            send_to_tokenizer=SimpleNamespace(send_output=lambda out, req: refused.append(req))
+        )
+        req = loop.submit("r0", range(5), 20)
+        assert refused == [req]
+        assert not loop.worker.ledger.live
+
+
 def admission_reopens_when_a_row_pauses() -> None:
     """A newcomer that outranks the running request gets the slot that another one has left."""
     with one_at_a_time(slots=2, overlap=False) as (loop, planner):
@@ -191,6 +205,7 @@ def paused_requests_count_in_admission() -> None:
 MEMORY_SCENARIOS: tuple[Callable[[], None], ...] = (
     paused_requests_count_in_admission,
     a_swap_without_memory_loses_nothing,
+    a_full_queue_takes_no_newcomer,
     a_full_queue_takes_back_no_paused_request,
     admission_reopens_when_a_row_pauses,
     the_least_loss_goes_first_then_the_worst_rank,
