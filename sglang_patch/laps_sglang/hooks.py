@@ -81,6 +81,8 @@ class Hooks:
     ) -> None:
         """Note a request that entered the waiting queue (SGLang may reject it instead)."""
         original(scheduler, req, *args, **kw)
+        if req.session is not None:
+            self.worker.paused.expose()  # its session may have aborted what it replaces
         if scheduler.waiting_queue and scheduler.waiting_queue[-1] is req:
             self.worker.ledger.queued(req, time.monotonic())
         else:

@@ -162,11 +162,21 @@ class RealLoop:
         """End `run` after this iteration."""
         self._tokenizer.stop()
 
-    def submit(self, rid: str, prompt: Sequence[int], tokens: int, **sampling: Any) -> Any:
+    def submit(
+        self, rid: str, prompt: Sequence[int], tokens: int, session: Any = None, **sampling: Any
+    ) -> Any:
         """Queue a request for `tokens` greedy tokens after `prompt`, and return SGLang's Req."""
         params = SamplingParams(max_new_tokens=tokens, temperature=0, **sampling)
         params.normalize(_FakeTokenizer())
-        req = Req(rid, "", array("q", prompt), params, eos_token_ids=set(), vocab_size=VOCABULARY)
+        req = Req(
+            rid,
+            "",
+            array("q", prompt),
+            params,
+            session=session,
+            eos_token_ids=set(),
+            vocab_size=VOCABULARY,
+        )
         req.tokenizer = _FakeTokenizer()
         self.scheduler._add_request_to_queue(req)
         return req

@@ -9,6 +9,7 @@ from typing import Any
 
 from sglang.srt.managers.io_struct import GetInternalStateReqOutput, PauseGenerationReqInput
 from sglang.srt.managers.scheduler import Scheduler
+from sglang.srt.session.session_controller import Session, SessionReqNode
 
 from engine.memory_scenarios import MEMORY_SCENARIOS
 from engine.one_at_a_time import finish, one_at_a_time, same_texts
@@ -82,6 +83,24 @@ def paused_requests_time_out() -> None:
         del os.environ["SGLANG_REQ_RUNNING_TIMEOUT"]
 
 
+def a_session_ends_the_paused_request_that_it_replaces() -> None:
+    """A request that another one of its session replaces needs not wait for its turn to end."""
+    with one_at_a_time() as (loop, planner):
+        planner.order(2, 1)
+        session = Session(0, "a session")
+        reqs: list[Any] = []
+
+        def each(iteration: int) -> None:
+            if iteration in (1, 4):
+                reqs.append(loop.submit(f"r{len(reqs)}", range(5), 100, session))
+            elif iteration == 10:
+                assert loop.worker.paused.reqs == reqs[:1]
+                SessionReqNode(reqs[0]).abort()
+                reqs.append(loop.submit("r2", range(6), 20, session))
+
+        assert finish(loop, reqs, each) == ["r0", "r1", "r2"]
+
+
 def server_info_shows_the_plugin() -> None:
     """`/server_info` proves from outside that the server is patched."""
     with one_at_a_time() as (loop, _):
@@ -123,6 +142,7 @@ SCENARIOS: tuple[Callable[[], None], ...] = (
     plan_order_is_served,
     retraction_of_the_whole_engine_finds_paused_requests,
     paused_requests_time_out,
+    a_session_ends_the_paused_request_that_it_replaces,
     *MEMORY_SCENARIOS,
     random_pauses,
 )
