@@ -63,6 +63,7 @@ class Decider:
                 report = StepReport(*value)
                 if report.decoded:
                     self._running = frozenset(report.decoded)
+                self._running -= frozenset(report.requeued)
                 if self._engine is not None:
                     self._engine.observe(report)
                 if self._link is not None:
@@ -149,10 +150,11 @@ def main() -> None:
     # Ctrl-C goes to the whole group; the scheduler's last reports are still wanted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A batch process that wakes up does not drive the scheduler that woke it from its core.
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    with suppress(OSError):  # some sandboxes know of no such process
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s")
     end, memory = map(int, sys.argv[1:])
-    pipe, bell = Pipe(socket.socket(fileno=end), blocking=False), Bell(memory)
+    pipe, bell = Pipe(socket.socket(fileno=end)), Bell(memory)
 
     def send(value: Any) -> None:
         with suppress(EOFError):  # `receive` tells of it, too

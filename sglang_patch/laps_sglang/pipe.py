@@ -60,8 +60,8 @@ class Bell:
 class Pipe:
     """One end. Sending and receiving raise EOFError when the other end is gone."""
 
-    def __init__(self, end: socket.socket, *, blocking: bool) -> None:
-        end.setblocking(blocking)
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
         self._socket = end
         self._unsent = bytearray()
         self._received = bytearray()
@@ -72,7 +72,7 @@ class Pipe:
         return len(self._unsent)
 
     def send(self, value: Any) -> None:
-        """Hand `value` over. What finds no room waits for `flush`, unless this end blocks."""
+        """Hand `value` over. What finds no room waits for `flush`."""
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         self._unsent += _LENGTH.pack(len(data)) + data
         self.flush()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,8 +30,8 @@ RESTART_S = 2.0
 """Shortest time between two starts of a planner process that dies."""
 NOBODY = "nobody"
 """Who decides until the planner process has made a first plan: the last plan stays."""
-MAX_UNSENT = 64 << 20
-"""Bytes that may pile up before a planner process that does not read is started afresh."""
+SILENCE_S = 60.0
+"""Longest time without a plan for a report, before a planner process that hangs is replaced."""
 
 
 class Planner(Protocol):
@@ -84,23 +85,29 @@ class PlannerProcess:
         self._start()
 
     def _start(self) -> None:
-        ours, its = socket.socketpair()
-        for end in (ours, its):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        bell = os.memfd_create("laps-bell")
-        with its:
-            fds = [its.fileno(), bell]
-            command = [sys.executable, "-m", "laps_sglang.decider", *map(str, fds)]
-            self._process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
-        self._bell = Bell(bell)
-        os.close(bell)
-        self._taken = 0
+        """Start a process. Raises OSError if the machine has no room for one more."""
         self._started = time.monotonic()
+        with ExitStack() as undo:
+            ours, its = socket.socketpair()
+            undo.callback(ours.close)
+            with its, open(os.memfd_create("laps-bell"), "r+b", buffering=0) as memory:
+                for end in (ours, its):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+                fds = [its.fileno(), memory.fileno()]
+                command = [sys.executable, "-m", "laps_sglang.decider", *map(str, fds)]
+                self._process = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
+                self._bell = Bell(memory.fileno())
+            undo.pop_all()
+        self._taken = 0
         self._restarts += 1
         self._wants_snapshot = False
         self._gone = False
-        self._pipe = Pipe(ours, blocking=False)
-        self._pipe.send(self._setup)
+        self._awaited: tuple[int, float] | None = None
+        self._pipe = Pipe(ours)
+        try:
+            self._pipe.send(self._setup)
+        except EOFError:
+            self._lost("died")
 
     @property
     def pid(self) -> int:
@@ -130,16 +137,28 @@ class PlannerProcess:
         except EOFError:
             self._lost("died")
             return
-        if self._pipe.unsent > MAX_UNSENT:
-            self._lost("does not keep up")
+        if report is not None and self._silent(report):
+            self._lost("hangs")
+
+    def _silent(self, report: StepReport) -> bool:
+        """Return whether a report has waited for its plan for too long; `report` is the newest."""
+        if self._awaited is None or self._bell.step >= self._awaited[0]:
+            self._awaited = report.step, report.time_s
+        return report.time_s - self._awaited[1] > SILENCE_S
 
     def newest(self) -> Plan:
         if self._gone:
             if time.monotonic() - self._started > RESTART_S:
-                self._start()
+                self._restart()
         elif self._bell.sent != self._taken:
             self._receive()
         return self._plan
+
+    def _restart(self) -> None:
+        try:
+            self._start()
+        except OSError as error:
+            logger.error("laps: cannot start a planner process, will try again: %s", error)
 
     def _receive(self) -> None:
         try:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
 
 import pytest
 
 from laps.engine.types import Arrival, Capacity, Plan, PolicySpec, Snapshot, StepReport
 from laps.wire import WorkerIdentity
+from laps_sglang import decider
 from laps_sglang import planner as planner_module
-from laps_sglang.planner import NOBODY, PlannerProcess, Setup
+from laps_sglang.pipe import Pipe
+from laps_sglang.planner import NOBODY, SILENCE_S, PlannerProcess, Setup
 
 SETUP = Setup(WorkerIdentity("w", 1), PolicySpec("fcfs"))
 
@@ -77,16 +83,80 @@ def test_one_that_hangs_never_makes_the_scheduler_wait(
     assert until(lambda: planned(planner))
     plan, hung = planner.newest(), planner.pid
     os.kill(hung, signal.SIGSTOP)
-    monkeypatch.setattr(planner_module, "MAX_UNSENT", 1 << 20)
     monkeypatch.setattr(planner_module, "RESTART_S", 0.0)
     many = snapshot_of(1000).requests
     for step in range(1, 100):
-        planner.submit(StepReport(step, 1.0, arrived=many))
-        if planner.describe()["decided_by"] == NOBODY:
-            break
+        planner.submit(StepReport(step, SILENCE_S * step / 99, arrived=many))
+    assert planner.newest() == plan
+    assert planner.pid == hung
+    planner.submit(StepReport(100, SILENCE_S * 1.1))
     assert planner.newest() == plan  # and the next one starts
     assert planner.pid != hung
+    assert until(lambda: planned(planner) and planner.describe()["decided_by"] != NOBODY)
+
+
+def test_one_that_rested_does_not_hang(planner: PlannerProcess) -> None:
     assert until(lambda: planned(planner))
+    before = planner.pid
+    for step in range(1, 5):
+        planner.submit(StepReport(step, 2 * SILENCE_S * step))
+        assert until(lambda step=step: planner.step == step)  # type: ignore[misc]
+    assert planner.pid == before
+    assert planner.describe()["decided_by"] != NOBODY
+
+
+def no_room(*args: Any, **kw: Any) -> None:
+    raise OSError(errno.EAGAIN, "no room for a process")
+
+
+def dead_at_once(command: Any, start: Any = subprocess.Popen, **kw: Any) -> Any:
+    process = start([sys.executable, "-c", ""], **kw)
+    process.wait()
+    return process
+
+
+@pytest.mark.parametrize("failing", [no_room, dead_at_once])
+def test_a_start_that_fails_is_tried_again(
+    planner: PlannerProcess, monkeypatch: pytest.MonkeyPatch, failing: Callable[..., Any]
+) -> None:
+    assert until(lambda: planned(planner))
+    plan, files = planner.newest(), len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(planner_module, "RESTART_S", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", failing)
+        os.kill(planner.pid, signal.SIGKILL)
+        steps = count(1)
+        assert until(lambda: _lost(planner, next(steps)))
+        for _ in range(10):
+            assert planner.newest() == plan
+            assert planner.describe()["decided_by"] == NOBODY
+        assert len(os.listdir("/proc/self/fd")) <= files
+    assert until(lambda: planned(planner) and planner.describe()["decided_by"] != NOBODY)
+
+
+def _lost(planner: PlannerProcess, step: int) -> bool:
+    planner.submit(StepReport(step, 1.0))
+    return planner.describe()["decided_by"] == NOBODY
+
+
+def test_it_decides_where_it_may_not_choose_how_the_kernel_schedules_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(*args: Any) -> None:
+        raise PermissionError(errno.EPERM, "not here")
+
+    ours, its = socket.socketpair()
+    with open(os.memfd_create("bell"), "r+b", buffering=0) as memory:
+        monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        monkeypatch.setattr(sys, "argv", ["decider", str(its.detach()), str(memory.fileno())])
+        pipe = Pipe(ours)
+        pipe.send(SETUP)
+        pipe.send(snapshot_of(20))
+        ours.shutdown(socket.SHUT_WR)
+        decider.main()
+    assert [value[2][0] for value in pipe.receive() if isinstance(value, tuple)] == [1]
+    pipe.close()
 
 
 def test_it_ends_with_a_scheduler_that_is_killed() -> None:
