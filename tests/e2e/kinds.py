@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "two answers": {"sampling_params": {"n": 2}},
     "minimum": {"sampling_params": {"min_new_tokens": 30, "max_new_tokens": 40}},
     "beams": {"sampling_params": {"beam_width": 3, "n": 2}},
+    "session": {"session_params": {}},
 }
 FLAGS = ("--enable-custom-logit-processor", "--enable-return-hidden-states")
 COPIES = 3
@@ -62,6 +63,26 @@ def answers(server: SglangServer, kinds: Iterable[str], at_once: bool) -> dict[s
 
 
 def _answer(server: SglangServer, body: dict[str, Any]) -> list[tuple[str, Any, list[float]]]:
+    return _turns(server, body) if "session_params" in body else _choices(server, body)
+
+
+def _turns(server: SglangServer, body: dict[str, Any]) -> list[tuple[str, Any, list[float]]]:
+    """What a request comes to in a session: first, when it goes on, and when it starts over."""
+    session = _post(server, "open_session", {"capacity_of_str_len": 1000}).json()
+    turns = []
+    for rid, of, replace in (("1", None, False), ("2", "1", False), ("3", "1", True)):
+        place = {"id": session, "rid": of and session + of, "replace": replace}
+        turns += _choices(server, body | {"rid": session + rid, "session_params": place})
+    _post(server, "close_session", {"session_id": session})
+    return turns
+
+
+def _post(server: SglangServer, path: str, body: dict[str, Any]) -> httpx.Response:
+    response = httpx.post(f"{server.base_url}/{path}", json=body, timeout=PATIENCE_S)
+    return response.raise_for_status()
+
+
+def _choices(server: SglangServer, body: dict[str, Any]) -> list[tuple[str, Any, list[float]]]:
     """Text, reason to finish, and numbers (log probabilities, hidden states) of every choice."""
     response = httpx.post(f"{server.base_url}/generate", json=body, timeout=PATIENCE_S)
     if response.is_client_error:
