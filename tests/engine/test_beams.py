@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from engine.one_at_a_time import finish, one_at_a_time, same_texts
+from engine.real_scheduler import NEWEST
 
-pytestmark = pytest.mark.engine
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(not NEWEST, reason="this SGLang has no beam search"),
+]
 
 FAKE_GROUP = types.SimpleNamespace(
     member_rows=None, num_member_rows=0, beam_width=1, retired=True, extra_uncached_tokens=lambda: 0
