@@ -7,7 +7,6 @@ in this process. It ends when the scheduler closes the pipe, or dies.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import sys
@@ -149,9 +148,6 @@ def main() -> None:
     """Serve the scheduler that handed down the two file descriptors on the command line."""
     # Ctrl-C goes to the whole group; the scheduler's last reports are still wanted.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A batch process that wakes up does not drive the scheduler that woke it from its core.
-    with suppress(OSError):  # some sandboxes know of no such process
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s")
     end, memory = map(int, sys.argv[1:])
     pipe, bell = Pipe(socket.socket(fileno=end)), Bell(memory)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,9 +16,7 @@ import pytest
 
 from laps.engine.types import Arrival, Capacity, Plan, PolicySpec, Snapshot, StepReport
 from laps.wire import WorkerIdentity
-from laps_sglang import decider
 from laps_sglang import planner as planner_module
-from laps_sglang.pipe import Pipe
 from laps_sglang.planner import NOBODY, SILENCE_S, PlannerProcess, Setup
 
 SETUP = Setup(WorkerIdentity("w", 1), PolicySpec("fcfs"))
@@ -137,26 +134,6 @@ def test_a_start_that_fails_is_tried_again(
 def _lost(planner: PlannerProcess, step: int) -> bool:
     planner.submit(StepReport(step, 1.0))
     return planner.describe()["decided_by"] == NOBODY
-
-
-def test_it_decides_where_it_may_not_choose_how_the_kernel_schedules_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def forbidden(*args: Any) -> None:
-        raise PermissionError(errno.EPERM, "not here")
-
-    ours, its = socket.socketpair()
-    with open(os.memfd_create("bell"), "r+b", buffering=0) as memory:
-        monkeypatch.setattr(os, "sched_setscheduler", forbidden)
-        monkeypatch.setattr(signal, "signal", lambda *_: None)
-        monkeypatch.setattr(sys, "argv", ["decider", str(its.detach()), str(memory.fileno())])
-        pipe = Pipe(ours)
-        pipe.send(SETUP)
-        pipe.send(snapshot_of(20))
-        ours.shutdown(socket.SHUT_WR)
-        decider.main()
-    assert [value[2][0] for value in pipe.receive() if isinstance(value, tuple)] == [1]
-    pipe.close()
 
 
 def test_it_ends_with_a_scheduler_that_is_killed() -> None:
