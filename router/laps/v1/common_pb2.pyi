@@ -60,7 +60,7 @@ class Hints(_message.Message):
     tenant: _builtins.str
     """Whose request it is; free text. Empty: not said."""
     priority: _builtins.int
-    """Larger is more important. Carried and shown; the policies of this version do not use it."""
+    """Larger is more important: for the policy `priority`; the others only carry and show it."""
     predicted_tokens: _builtins.int
     """The client's own estimate of the output length, in tokens. 0: not said."""
     deadline_s: _builtins.float
@@ -90,7 +90,7 @@ class PolicySpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     PARAMETERS_JSON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """"fcfs" or "laps-sd"."""
+    """For example "fcfs" or "laps-sd"; docs/policies.md lists them."""
     parameters_json: _builtins.str
     """JSON object of the policy's parameters, validated by the engine; empty means all defaults."""
     def __init__(

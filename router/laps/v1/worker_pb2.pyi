@@ -390,8 +390,8 @@ class Plan(_message.Message):
     """
     @_builtins.property
     def order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Handles, best first. Only as many as can matter before the next plan; the rest follow in
-        order of arrival.
+        """Handles, best first, none twice (the worker gives up a stream that names one twice). Only as
+        many as can matter before the next plan; the rest follow in order of arrival.
         """
 
     def __init__(
