@@ -100,8 +100,10 @@ def _numbers(meta: dict[str, Any]) -> list[float]:
     tokens = [*meta.get("input_token_logprobs", ()), *meta.get("output_token_logprobs", ())]
     tokens += [top for tops in meta.get("output_top_logprobs", ()) for top in tops]
     logprobs = [logprob for logprob, _, _ in tokens if logprob is not None]
-    # The first entry is the prompt's, less what the cache held of it.
-    return logprobs + list(_flat(meta.get("hidden_states", ())[1:]))
+    # The first entry is the prompt's, less what the cache held of it. SGLang goes on after the
+    # last token with those that the last round brought beyond, which depend on its drafts.
+    hidden_states = meta.get("hidden_states", ())[1 : meta["completion_tokens"]]
+    return logprobs + list(_flat(hidden_states))
 
 
 def _flat(nested: Any) -> Iterable[float]:
