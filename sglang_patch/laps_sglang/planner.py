@@ -27,7 +27,9 @@ SnapshotSource = Callable[[], Snapshot]
 """Gives what the scheduler holds now; called in the scheduler's thread only."""
 
 RESTART_S = 2.0
-"""Shortest time between two starts of a planner process that dies."""
+"""Shortest time between two starts of a planner process that dies; doubles with each start, ..."""
+RESTART_MAX_S = 60.0
+"""... up to this, and is the shortest again after a process that lived for as long."""
 NOBODY = "nobody"
 """Who decides until the planner process has made a first plan: the last plan stays."""
 SILENCE_S = 60.0
@@ -82,6 +84,7 @@ class PlannerProcess:
         self._plan = Plan()
         self._description: dict[str, object] = {"decided_by": NOBODY, "policy": setup.policy.name}
         self._restarts = -1
+        self._restart_s = RESTART_S
         self._start()
 
     def _start(self) -> None:
@@ -148,13 +151,14 @@ class PlannerProcess:
 
     def newest(self) -> Plan:
         if self._gone:
-            if time.monotonic() - self._started > RESTART_S:
+            if time.monotonic() - self._started >= self._restart_s:
                 self._restart()
         elif self._bell.sent != self._taken:
             self._receive()
         return self._plan
 
     def _restart(self) -> None:
+        self._restart_s = min(2 * self._restart_s, RESTART_MAX_S)
         try:
             self._start()
         except OSError as error:
@@ -178,6 +182,8 @@ class PlannerProcess:
     def _lost(self, why: str) -> None:
         logger.error("laps: the planner process %s: the last plan stays until a new one is up", why)
         self._gone = True
+        if time.monotonic() - self._started >= RESTART_MAX_S:
+            self._restart_s = RESTART_S
         self._description["decided_by"] = NOBODY
         self._stop()
 

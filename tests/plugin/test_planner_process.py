@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -17,9 +18,32 @@ import pytest
 from laps.engine.types import Arrival, Capacity, Plan, PolicySpec, Snapshot, StepReport
 from laps.wire import WorkerIdentity
 from laps_sglang import planner as planner_module
-from laps_sglang.planner import NOBODY, SILENCE_S, PlannerProcess, Setup
+from laps_sglang.planner import (
+    NOBODY,
+    RESTART_MAX_S,
+    RESTART_S,
+    SILENCE_S,
+    PlannerProcess,
+    Setup,
+)
 
 SETUP = Setup(WorkerIdentity("w", 1), PolicySpec("fcfs"))
+
+
+class FakeClock:
+    """The planner's `time`, put forward by the test alone."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock()
+    monkeypatch.setattr(planner_module, "time", clock)
+    return clock
 
 
 def until(condition: Callable[[], bool], patience_s: float = 20.0) -> bool:
@@ -75,12 +99,12 @@ def test_a_snapshot_larger_than_the_sockets_goes_over_in_pieces() -> None:
 
 
 def test_one_that_hangs_never_makes_the_scheduler_wait(
-    planner: PlannerProcess, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, planner: PlannerProcess
 ) -> None:
     assert until(lambda: planned(planner))
     plan, hung = planner.newest(), planner.pid
     os.kill(hung, signal.SIGSTOP)
-    monkeypatch.setattr(planner_module, "RESTART_S", 0.0)
+    clock.now = 2 * RESTART_S
     many = snapshot_of(1000).requests
     for step in range(1, 100):
         planner.submit(StepReport(step, SILENCE_S * step / 99, arrived=many))
@@ -114,26 +138,62 @@ def dead_at_once(command: Any, start: Any = subprocess.Popen, **kw: Any) -> Any:
 
 @pytest.mark.parametrize("failing", [no_room, dead_at_once])
 def test_a_start_that_fails_is_tried_again(
-    planner: PlannerProcess, monkeypatch: pytest.MonkeyPatch, failing: Callable[..., Any]
+    clock: FakeClock,
+    planner: PlannerProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    failing: Callable[..., Any],
 ) -> None:
     assert until(lambda: planned(planner))
     plan, files = planner.newest(), len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(planner_module, "RESTART_S", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", failing)
         os.kill(planner.pid, signal.SIGKILL)
         steps = count(1)
         assert until(lambda: _lost(planner, next(steps)))
         for _ in range(10):
+            clock.now += 2 * RESTART_MAX_S
             assert planner.newest() == plan
             assert planner.describe()["decided_by"] == NOBODY
         assert len(os.listdir("/proc/self/fd")) <= files
+    clock.now += 2 * RESTART_MAX_S
     assert until(lambda: planned(planner) and planner.describe()["decided_by"] != NOBODY)
 
 
 def _lost(planner: PlannerProcess, step: int) -> bool:
     planner.submit(StepReport(step, 1.0))
     return planner.describe()["decided_by"] == NOBODY
+
+
+def test_one_that_dies_again_and_again_is_started_ever_more_rarely(
+    clock: FakeClock, planner: PlannerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[float] = []
+
+    def dying(command: Any, **kw: Any) -> Any:
+        starts.append(clock.now)
+        return dead_at_once(command, **kw)
+
+    def pauses(span_s: float) -> list[float]:
+        """Kill it, and return the times between starts in the next `span_s` seconds."""
+        assert until(lambda: planned(planner) and planner.describe()["decided_by"] != NOBODY)
+        starts[:] = [clock.now]
+        os.kill(planner.pid, signal.SIGKILL)
+        steps = count(1)
+        assert until(lambda: _lost(planner, next(steps)))
+        for _ in range(int(span_s)):
+            clock.now += 1.0
+            planner.newest()
+        return [b - a for a, b in itertools.pairwise(starts)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", dying)
+        assert pauses(300.0) == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    clock.now += RESTART_MAX_S
+    planner.newest()  # starts one
+    clock.now += RESTART_MAX_S  # that lives
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", dying)
+        assert pauses(30.0)[1:] == [4.0, 8.0, 16.0]
 
 
 def test_it_ends_with_a_scheduler_that_is_killed() -> None:
