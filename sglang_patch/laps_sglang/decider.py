@@ -144,16 +144,12 @@ class Decider:
             self._link.close()
 
 
-def main() -> None:
-    """Serve the scheduler that handed down the two file descriptors on the command line."""
-    # Ctrl-C goes to the whole group; the scheduler's last reports are still wanted.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s")
-    end, memory = map(int, sys.argv[1:])
-    pipe, bell = Pipe(socket.socket(fileno=end)), Bell(memory)
+def serve(pipe: Pipe, bell: Bell) -> None:
+    """Decide for the scheduler at the other end of `pipe` until that is gone."""
+    sending = threading.Lock()  # the link's thread sends plans, too
 
     def send(value: Any) -> None:
-        with suppress(EOFError):  # `receive` tells of it, too
+        with sending, suppress(EOFError):  # `receive` tells of it, too
             pipe.send(value)
             bell.sent += 1
 
@@ -162,6 +158,8 @@ def main() -> None:
     try:
         while True:
             values = pipe.receive()
+            with sending:
+                pipe.flush()
             if not values:
                 time.sleep(next(pauses))
                 continue
@@ -176,6 +174,15 @@ def main() -> None:
     finally:
         if decider is not None:
             decider.close()
+
+
+def main() -> None:
+    """Serve the scheduler that handed down the two file descriptors on the command line."""
+    # Ctrl-C goes to the whole group; the scheduler's last reports are still wanted.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s")
+    end, memory = map(int, sys.argv[1:])
+    serve(Pipe(socket.socket(fileno=end)), Bell(memory))
 
 
 if __name__ == "__main__":

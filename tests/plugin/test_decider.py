@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+import time
 from typing import Any
 
 from laps.engine.types import Arrival, Capacity, Handle, Plan, PolicySpec, Snapshot, StepReport
 from laps.wire import WorkerIdentity
-from laps_sglang.decider import Decider
-from laps_sglang.pipe import Bell
+from laps_sglang.decider import Decider, serve
+from laps_sglang.pipe import Bell, Pipe
 from laps_sglang.planner import Setup
+
+SETUP = Setup(WorkerIdentity("w", 1), PolicySpec("fcfs"))
+
+
+def fresh_bell() -> Bell:
+    with open(os.memfd_create("bell"), "r+b", buffering=0) as memory:
+        return Bell(memory.fileno())
+
+
+def snapshot_of(requests: int, max_running: int) -> Snapshot:
+    arrivals = tuple(Arrival(h, f"r{h}", 0.0, 10, 100) for h in range(1, requests + 1))
+    return Snapshot(0, 0.0, Capacity(max_running, 2 * requests), arrivals)
 
 
 class FakeEngine:
@@ -28,11 +43,9 @@ class FakeEngine:
 
 def test_only_an_order_among_those_that_run_need_not_be_told() -> None:
     sent: list[Any] = []
-    with open(os.memfd_create("bell"), "r+b", buffering=0) as memory:
-        bell = Bell(memory.fileno())
-    decider = Decider(Setup(WorkerIdentity("w", 1), PolicySpec("fcfs")), bell, sent.append)
-    arrivals = tuple(Arrival(handle, f"r{handle}", 0.0, 10, 100) for handle in range(1, 5))
-    decider.take(Snapshot(0, 0.0, Capacity(2, 8), arrivals))
+    bell = fresh_bell()
+    decider = Decider(SETUP, bell, sent.append)
+    decider.take(snapshot_of(4, max_running=2))
     engine: Any = FakeEngine(1, 2, 3, 4)
     decider._engine = engine
 
@@ -51,3 +64,26 @@ def test_only_an_order_among_those_that_run_need_not_be_told() -> None:
     assert told(4, 2, 1, 3, decoded=(1, 2))  # 4 is yet to be admitted or resumed
     assert not told(2, 4, 1, 3, decoded=(2, 4))
     assert told(2, 4, 1, 3, requeued=(2, 4))  # retracted: they are admitted in this order
+
+
+def test_a_plan_larger_than_the_sockets_goes_out_whole() -> None:
+    ours, its = socket.socketpair()
+    its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    scheduler, requests = Pipe(ours), 10_000
+    decider = threading.Thread(target=serve, args=(Pipe(its), fresh_bell()))
+    decider.start()
+    try:
+        scheduler.send(SETUP)
+        scheduler.send(snapshot_of(requests, max_running=requests))
+        received: list[Any] = []
+        deadline = time.monotonic() + 20.0
+        while not any(isinstance(value, tuple) for value in received):
+            assert time.monotonic() < deadline, "the rest waits for the next value"
+            scheduler.flush()
+            received += scheduler.receive()
+            time.sleep(0.001)
+        plan = next(value for value in received if isinstance(value, tuple))
+        assert plan[2] == tuple(range(1, requests + 1))
+    finally:
+        scheduler.close()
+        decider.join()
