@@ -12,16 +12,20 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from estimators import stages
+from laps.engine.types import PolicySpec
 from laps.policies.registry import POLICIES, build_policy
 from sim import __main__ as command
+from sim.acceptance import Independent, Rates
 from sim.case import Case
 from sim.cells import Cell, Row, simulate_all
 from sim.experiments.catalogue import ALL, EXPERIMENTS, Experiment
 from sim.experiments.page import Page
 from sim.experiments.store import Store
+from sim.physics import Physics
 from sim.simulate import parse_policy
 from sim.statistics import estimate, ratio
 
+SMALL = Case(requests=400, load=0.9)
 POLICIES_HERE = ("fcfs", "oracle")
 SOME = ("reference", "frontier", "limits", "loads", "million", "tenants")
 OTHERS = sorted(set(EXPERIMENTS) - {"reference"})
@@ -107,6 +111,27 @@ def test_every_policy_exists_and_is_compared() -> None:
 def test_cells_are_apart(experiment: Experiment) -> None:
     cells = experiment.cells()
     assert len({cell.digest for cell in cells}) == len(cells)
+
+
+def test_policies_by_name() -> None:
+    assert parse_policy("laps-sd:order=strict:quantum=8") == PolicySpec(
+        "laps-sd", {"order": "strict", "quantum": 8}
+    )
+    with pytest.raises(ValueError, match="PARAMETER=VALUE"):
+        parse_policy("laps-sd:quantum")
+
+
+def test_a_cell_is_named_by_all_that_its_figures_depend_on() -> None:
+    cell = Cell(SMALL, "fcfs", 0)
+    assert cell.digest == Cell(Case(requests=400), "fcfs", 0).digest
+    others = {
+        replace(cell, seed=1).digest,
+        replace(cell, policy="oracle").digest,
+        replace(cell, case=replace(SMALL, acceptance=Independent(rates=Rates(sd=0.1)))).digest,
+        replace(cell, case=replace(SMALL, physics=Physics(plan_delay=1))).digest,
+        cell.digest,
+    }
+    assert len(others) == 5
 
 
 def test_intervals() -> None:
