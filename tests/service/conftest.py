@@ -1,4 +1,4 @@
-"""The service, over a real socket, and a fake endpoint to forward to."""
+"""The service, over a real socket, a client of it, and a worker with a fake endpoint."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from laps.client import LapsClient
 from laps.service.app import Service
 from laps.service.config import load_config
 from service.fake_openai import FakeOpenAI
+from service.fake_worker import FakeWorker
 
 
 @pytest.fixture
@@ -21,3 +23,16 @@ async def service() -> AsyncIterator[Service]:
 async def openai() -> AsyncIterator[FakeOpenAI]:
     async with FakeOpenAI() as endpoint:
         yield endpoint
+
+
+@pytest.fixture
+async def worker(service: Service, openai: FakeOpenAI) -> AsyncIterator[FakeWorker]:
+    async with FakeWorker(service.address, http_url=openai.url) as attached:
+        await attached.attach()
+        yield attached
+
+
+@pytest.fixture
+async def client(service: Service) -> AsyncIterator[LapsClient]:
+    async with LapsClient(service.address) as connected:
+        yield connected
