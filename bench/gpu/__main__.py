@@ -17,8 +17,10 @@ STAGES = (
     ("identity", "--case", "tree"),
     ("identity", "--case", "chain", "--shape", "chain"),
     ("identity", "--case", "pressure", "--kv-tokens", PRESSURE_TOKENS),
+    ("identity", "--case", "host-cache", "--kv-tokens", PRESSURE_TOKENS, "--host-cache"),
     ("record",),
     ("throughput",),
+    ("moves",),
     ("compare",),
     ("large",),
 )
@@ -35,7 +37,8 @@ def main() -> None:
     # A short run shows that the page can be written, and leaves the real one alone.
     docs = ("--docs", str(options.out / "docs")) if options.short else ()
     failed: list[tuple[str, ...]] = [stage for stage in STAGES if run(*stage, *common)]
-    failed += [("page",)] if run("page", "--out", str(options.out), *docs) else []
+    out = ("--out", str(options.out))
+    failed += [stage for stage in (("replay", *out), ("page", *out, *docs)) if run(*stage)]
     if failed:
         sys.exit(
             f"failed: {', '.join(map(shlex.join, failed))} (see above, and {options.out}/logs)"

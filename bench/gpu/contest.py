@@ -15,13 +15,21 @@ from gpu.figures import Row, latency_figures, step_figures
 from gpu.load import Clients, Job
 from gpu.servers import internal_state, note_machine
 from gpu.shapes import SHAPES
-from gpu.systems import ORACLE, STOCK, STOCK_PRIORITY, System, running_systems, system_of
+from gpu.systems import (
+    ORACLE,
+    SLOTS,
+    STOCK,
+    STOCK_PRIORITY,
+    System,
+    running_systems,
+    system_of,
+)
 from gpu.workload import LOADS, Pool, draw, load_pool
 from laps.policies.registry import build_policy
 from sim.simulate import parse_policy
 
 ROUNDS = 3
-SECONDS = 20.0
+SECONDS = 40.0
 RUNNING = 16
 WARM_UP = 0.5
 """Length of the warm-up in runs."""
@@ -118,7 +126,11 @@ def contest(
             system.prepare(run.policy, pool_path)
             jobs = draw(pool, run.load, run.turn, options.seconds)
             row = measure(system, clients, run, jobs, pool, texts)
-            row |= {"running": options.running, "seconds": options.seconds}
+            row |= {
+                "running": options.running,
+                "resident": SLOTS * options.running,
+                "seconds": options.seconds,
+            }
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{number}/{len(missing)} {run.label}: {row['mean_s']} s", flush=True)

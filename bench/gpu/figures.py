@@ -13,6 +13,11 @@ from gpu.workload import Pool
 MEASURED = (0.1, 0.9)
 """Share of the requests, in order of arrival, that count: the others fill and empty the server."""
 Row = dict[str, Any]
+STEP_FIGURES = (
+    *("accept_length", "running_mean", "step_p50_s", "step_p99_s"),
+    *("round_s_by_running", "prefill_s"),
+)
+"""What the tap tells of a run; `round_s_by_running` is a list of (running, median seconds)."""
 
 
 def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) -> Row:
@@ -52,16 +57,27 @@ def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) 
 
 def step_figures(bench: Mapping[str, Any]) -> Row:
     """Return the worker's side of a run, from what the tap saw: `bench` of `/server_info`."""
-    steps = np.array(bench["steps"], dtype=float).reshape(-1, 2)
-    rows = bench["rows"]
-    if not len(steps):
-        return {"accept_length": None, "running_mean": None, "step_p50_s": None, "step_p99_s": None}
-    return {
-        "accept_length": _rounded(bench["committed"] / rows),
-        "running_mean": _rounded(steps[:, 0].mean()),
-        "step_p50_s": _rounded(np.percentile(steps[:, 1], 50) / 1e6),
-        "step_p99_s": _rounded(np.percentile(steps[:, 1], 99) / 1e6),
-    }
+    running, time_us = np.array(bench["steps"], dtype=float).reshape(-1, 2).T
+    if not len(running):
+        return dict.fromkeys(STEP_FIGURES)
+    figures = (
+        _rounded(bench["committed"] / bench["rows"]),
+        _rounded(running.mean()),
+        _rounded(np.percentile(time_us, 50) / 1e6),
+        _rounded(np.percentile(time_us, 99) / 1e6),
+        [
+            (int(size), _rounded(np.median(time_us[running == size]) / 1e6))
+            for size in np.unique(running)
+        ],
+        _prefill_s(bench, float(np.median(time_us))),
+    )
+    return dict(zip(STEP_FIGURES, figures, strict=True))
+
+
+def _prefill_s(bench: Mapping[str, Any], round_us: float) -> float | None:
+    """Return for how long a prefill of one request keeps all from decoding; None if unknown."""
+    stalls = [time_us - round_us for requests, time_us in bench["stalls"] if requests == 1]
+    return _rounded(np.median(stalls) / 1e6) if stalls else None
 
 
 def steps_at(bench: Mapping[str, Any], running: int) -> Row:

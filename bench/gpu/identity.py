@@ -46,6 +46,11 @@ def main() -> None:
     parser.add_argument("--case", default="tree", help="names the result")
     parser.add_argument("--shape", choices=SHAPES, default="tree", help="form of the draft")
     parser.add_argument("--kv-tokens", type=int, help="KV cache of the patched server")
+    parser.add_argument(
+        "--host-cache",
+        action="store_true",
+        help="let demoted requests' KV cache go to host memory (--enable-hierarchical-cache)",
+    )
     options = parser.parse_args()
     path = options.out / f"identity-{options.case}.json"
     if path.exists():
@@ -78,6 +83,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
                 *("--laps-endpoint", address, "--laps-max-running", str(RUNNING)),
                 *("--max-running-requests", str(RESIDENT)),
                 *(("--max-total-tokens", str(options.kv_tokens)) if options.kv_tokens else ()),
+                *(("--enable-hierarchical-cache",) if options.host_cache else ()),
             ),
         }
         stock, patched = (
@@ -100,6 +106,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         return {
             "shape": options.shape,
             "kv_tokens": options.kv_tokens,
+            "host_cache": options.host_cache,
             "sglang_args": options.sglang_args,
             "pauses": counted(patched)["pauses"],
             "demotions": counted(patched)["demotions"],

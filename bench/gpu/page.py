@@ -10,25 +10,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from gpu.costs import cost, moves
 from gpu.figures import Row
-from gpu.summary import (
-    STOCK,
-    Contest,
-    Results,
-    Spread,
-    read_results,
-    spread,
-    step_share,
-    step_sizes,
-    summary,
-    targets,
-    throughput_ratio,
-)
+from gpu.format import missing, plain, ranged
+from gpu.summary import STOCK, Contest, Results, read_results, spread, summary, targets
 from sim.tables import markdown
 from sim.traces import load_traces
 
@@ -43,6 +33,7 @@ COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("slowdown", "slowdown_mean", 2),
     ("tokens/s", "throughput_tok_s", 0),
     ("preemptions", "preemptions", 0),
+    ("demotions", "demotions", 0),
     ("accept length", "accept_length", 2),
     ("T~ error", "estimate_error", 2),
 )
@@ -66,11 +57,14 @@ def write(folder: Path, docs: Path) -> Path:
     parts = {
         "machines": machines(results),
         "targets": target_table(results),
-        "running": str(max((row["running"] for row in results.compare.rows), default="16")),
+        "running": largest(results, "running"),
+        "resident": largest(results, "resident"),
         "compare": contest_part(results.compare, "compare", docs),
         "identity": identity(results),
         "cost": cost(results),
+        "moves": moves(results),
         "large": contest_part(results.large, "large", docs),
+        "replay": replay(results),
         "recordings": recordings(folder),
     }
     path = docs / "results-gpu.md"
@@ -79,9 +73,9 @@ def write(folder: Path, docs: Path) -> Path:
     return path
 
 
-def missing(stage: str) -> str:
-    """Say that a stage has no results."""
-    return f"Not run yet: `python -m gpu.{stage}`."
+def largest(results: Results, name: str) -> str:
+    """Return the largest of a number that the rows of the comparison have."""
+    return str(max((row[name] for row in results.compare.rows), default="(not run)"))
 
 
 def machines(results: Results) -> str:
@@ -187,54 +181,23 @@ def identity(results: Results) -> str:
     return markdown(headings, content)
 
 
-def cost(results: Results) -> str:
-    """Return throughput and step times of the servers."""
-    if not results.throughput:
-        return missing("throughput")
-
-    def of(figure: str, **wanted: object) -> Spread | None:
-        rows = [row for row in results.throughput if wanted.items() <= row.items()]
-        values = [row[figure] for row in rows if row.get(figure) is not None]
-        return spread(values) if values else None
-
-    def over_stock(value: float | None) -> str:
-        return "" if value is None else f"{value:.4f}"
-
-    def share(value: float | None) -> str:
-        return "" if value is None else f"{value:+.1%}"
-
-    modes = list(dict.fromkeys(row["mode"] for row in results.throughput))
-    modes.sort(key=("stock", "embedded", "remote").index)
-    content = [
-        [
-            mode,
-            ranged(of("tokens_per_s", mode=mode), 0),
-            "" if mode == STOCK else over_stock(throughput_ratio(results, mode)),
-            plain(of("fresh_share", mode=mode), 4),
-        ]
-        for mode in modes
-    ]
-    parts = [markdown(("server", "tokens/s", "over stock", "fresh"), content)]
-    for running in step_sizes(results):
-        content = [
-            [
-                mode,
-                *(ranged(in_ms(of(name, mode=mode, running=running)), 3) for name in STEP),
-                *(
-                    "" if mode == STOCK else share(step_share(results, mode, running, name))
-                    for name in STEP
-                ),
-            ]
-            for mode in modes
-        ]
-        headings = ("server", "P50 (ms)", "P99 (ms)", "P50 added", "P99 added")
-        parts.append(f"**Steps with {running} running**\n\n{markdown(headings, content)}")
-    if not step_sizes(results):
-        parts.append("Step times were not measured yet.")
+def replay(results: Results) -> str:
+    """Return measured and simulated means, by load and policy."""
+    if not results.replay:
+        return missing("replay")
+    headings = ("load", "policy", "measured (s)", "simulated (s)", "measured / simulated")
+    parts = []
+    for stage in dict.fromkeys(row["stage"] for row in results.replay):
+        rows = [row for row in results.replay if row["stage"] == stage]
+        content = []
+        for load, policy in dict.fromkeys((row["load"], row["policy"]) for row in rows):
+            of = [row for row in rows if (row["load"], row["policy"]) == (load, policy)]
+            measured, simulated = ([row[n] for row in of] for n in ("measured_mean_s", "mean_s"))
+            ratios = [mine / its for mine, its in zip(measured, simulated, strict=True)]
+            figures = (ranged(spread(values), 2) for values in (measured, simulated, ratios))
+            content.append([load, f"`{policy}`", *figures])
+        parts.append(f"**`gpu.{stage}`**\n\n{markdown(headings, content)}")
     return "\n\n".join(parts)
-
-
-STEP = ("p50_s", "p99_s")
 
 
 def recordings(folder: Path) -> str:
@@ -253,28 +216,6 @@ def recordings(folder: Path) -> str:
         )
     headings = ("drafts", "requests", "rounds", "mean accept length")
     return markdown(headings, content) if content else missing("record")
-
-
-def in_ms(seconds: Spread | None) -> Spread | None:
-    """Return the same in milliseconds."""
-    if seconds is None:
-        return None
-    return Spread(1e3 * seconds.median, 1e3 * seconds.least, 1e3 * seconds.most)
-
-
-def ranged(value: Spread | None, digits: int) -> str:
-    """Return median and range."""
-    if value is None:
-        return ""
-    number: Callable[[float], str] = f"{{:.{digits}f}}".format
-    if value.least == value.most:
-        return number(value.median)
-    return f"{number(value.median)} ({number(value.least)}–{number(value.most)})"
-
-
-def plain(value: Spread | None, digits: int) -> str:
-    """Return the median."""
-    return "" if value is None else f"{value.median:.{digits}f}"
 
 
 if __name__ == "__main__":

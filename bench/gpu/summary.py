@@ -82,6 +82,8 @@ class Results:
     compare: Contest
     large: Contest
     throughput: Sequence[Row]
+    moves: Sequence[Row]
+    replay: Sequence[Row]
     identity: dict[str, Row]
     """By case."""
     machines: dict[str, Row]
@@ -105,6 +107,8 @@ def read_results(folder: Path) -> Results:
         compare=Contest(rows("compare")),
         large=Contest(rows("large")),
         throughput=rows("throughput"),
+        moves=rows("moves"),
+        replay=rows("replay"),
         identity=by_name("identity"),
         machines=by_name("machine"),
     )

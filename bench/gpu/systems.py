@@ -21,8 +21,9 @@ STOCK_PRIORITY = "stock-priority"
 LAPS = "laps"
 """The patched server under the service, whatever the policy."""
 ORACLE = "oracle"
-SLOTS = 4
-"""Slots of the patched server for each request that may run: the others hold paused ones."""
+SLOTS = 16
+"""Slots of the patched server for each request that may run: the others hold paused ones. With few,
+a policy that pauses many has to demote: what is compared would be the want of slots."""
 WARM_UP_POLICY = "mlfq"
 """Pauses more than the others."""
 SERVICE = (sys.executable, "-m", "gpu.service")

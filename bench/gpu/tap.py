@@ -35,26 +35,39 @@ class Tap:
 
     def _clear(self) -> None:
         self._steps: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
+        self._stalls: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
+        self._prefilled = 0
         self._rows = 0
         self._committed = 0
 
     def took_result(self, result: None, scheduler: Any, batch: Any, outcome: Any) -> None:
-        """AFTER hook on `process_batch_result`: time the round, if one came just before it."""
-        now = time.perf_counter()
+        """AFTER hook on `process_batch_result`: time the round, from the result of the one before.
+
+        If some were prefilled between the two, it is a stall and not a step.
+        """
         if not batch.forward_mode.is_decode():
-            self._before = None
+            self._prefilled += len(batch.reqs)
             return
+        now = time.perf_counter()
         rows = len(batch.reqs)
         self._rows += rows
         self._committed += rows + outcome.num_correct_drafts
         if self._before is not None:
-            self._steps.append((rows, round((now - self._before) * 1e6)))
-        self._before = now
+            time_us = round((now - self._before) * 1e6)
+            if self._prefilled:
+                self._stalls.append((self._prefilled, time_us))
+            else:
+                self._steps.append((rows, time_us))
+        self._prefilled = 0
+        # Behind a round that ends all its requests there may be nothing to do for a while.
+        goes_on = any(not req.finished() for req in batch.reqs)
+        self._before = now if goes_on else None
 
     def tell(self, output: Any, scheduler: Any, request: Any) -> Any:
         """AFTER hook on `get_internal_state`: say what there was since the last time."""
         output.internal_state["bench"] = {
             "steps": [list(step) for step in self._steps],
+            "stalls": [list(stall) for stall in self._stalls],
             "rows": self._rows,
             "committed": self._committed,
             "forced_rows": self._forced.rows if self._forced else 0,

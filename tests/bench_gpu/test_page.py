@@ -45,12 +45,17 @@ def row(policy: str, load: str = "0.95", turn: int = 1, **changed: Any) -> dict[
         "fallbacks": 0,
         "estimate_error": None,
         "running": 16,
+        "resident": 256,
         **changed,
     }
 
 
 def cost(measure: str, mode: str, turn: int, **figures: float) -> dict[str, Any]:
     return {"measure": measure, "running": 16, "mode": mode, "turn": turn, **figures}
+
+
+def moved(**figures: float) -> dict[str, Any]:
+    return {"running": 16, "rounds": 100, "p50_s": 0.004, "p99_s": 0.008, **figures}
 
 
 def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -70,6 +75,13 @@ def raw(tmp_path: Path) -> Path:
             cost("throughput", "remote", 2, tokens_per_s=970.0),
             cost("steps", "stock", 1, p50_s=0.004, p99_s=0.005),
             cost("steps", "remote", 1, p50_s=0.0041, p99_s=0.0051),
+        ],
+    )
+    write_lines(
+        tmp_path / "moves.jsonl",
+        [
+            moved(swaps=0, turn=1, mean_s=0.004, pauses=0),
+            moved(swaps=2, turn=1, mean_s=0.005, pauses=200),
         ],
     )
     case = {"sglang_args": [], "pauses": 12_000, "demotions": 3, "requests": 512, "differences": 0}
@@ -123,13 +135,15 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(raw: Path, tmp_pa
     assert "Not run yet: `python -m gpu.large`." in text
     assert "| tree | 12,000 | 3 | 512 | 0 | 1 of 256 |" in text
     assert "| tree | 2 | 3 | 2.67 |" in text
+    # A millisecond more a round, in which two are paused.
+    assert "| 2 | 2.00 | 5.000 | 4.000 | 8.000 | 0.500 |" in text
     assert (tmp_path / "docs" / "figures" / "gpu-compare.svg").stat().st_size > 10_000
     assert json.loads((raw / "summary.json").read_text())["throughput_ratio"]
 
 
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:
     text = write(tmp_path, tmp_path / "docs").read_text()
-    assert text.count("Not run yet") == 5
+    assert text.count("Not run yet") == 7
     assert "missed" not in text
 
 
@@ -163,9 +177,15 @@ def test_capacity_is_the_rate_between_filling_and_emptying() -> None:
 
 def test_steps_are_told_apart_by_batch_size() -> None:
     bench = {"steps": [[16, 4000], [16, 6000], [3, 100]], "rows": 35, "committed": 70}
+    bench |= {"stalls": [[1, 9000], [1, 11000], [2, 90000]]}
     assert steps_at(bench, 16) == {"steps": 2, "p50_s": 0.005, "p99_s": 0.00598}
-    assert step_figures(bench)["accept_length"] == 2.0
+    figures = step_figures(bench)
+    assert figures["accept_length"] == 2.0
+    assert figures["round_s_by_running"] == [(3, 0.0001), (16, 0.005)]
+    # A prefill and the round after it, less a round.
+    assert figures["prefill_s"] == 0.006
     with pytest.raises(ValueError, match="48 requests"):
         steps_at(bench, 48)
-    nothing = step_figures({"steps": [], "rows": 0, "committed": 0})
-    assert nothing["accept_length"] is None
+    nothing = step_figures({"steps": [], "stalls": [], "rows": 0, "committed": 0})
+    assert set(nothing) == set(figures)
+    assert not any(nothing.values())

@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from gpu.forced import TOKEN, ForcedAcceptance
+from gpu.moves import FakeRotatingService
 from gpu.service import ReplayedOracle, _of_unknown_length
 from gpu.tap import Tap
 from laps import wire
 from laps.engine.engine import Engine
 from laps.engine.types import Arrival, Capacity, Hints, PolicySpec, Snapshot, StepReport
 from laps.policies.base import PolicyError
+from laps.v1 import worker_pb2
 from sim.traces import Traces
 
 NODES, WIDTH = 8, 4
@@ -57,24 +59,49 @@ def test_no_more_is_forced_than_the_draft_is_deep() -> None:
     assert lens.tolist() == [WIDTH]
 
 
-def decoded(rows: int) -> Any:
+def decoded(rows: int, finished: bool = False) -> Any:
     mode = SimpleNamespace(is_decode=lambda: True)
-    return SimpleNamespace(forward_mode=mode, reqs=[None] * rows)
+    ended = SimpleNamespace(finished=lambda: True)
+    return SimpleNamespace(
+        forward_mode=mode, reqs=[ended] * (rows - 1) + [SimpleNamespace(finished=lambda: finished)]
+    )
 
 
 def test_the_tap_times_rounds_that_follow_each_other_and_forgets_what_it_told() -> None:
     tap = Tap(forced=None)
-    prefill = SimpleNamespace(forward_mode=SimpleNamespace(is_decode=lambda: False))
+    prefill = SimpleNamespace(
+        forward_mode=SimpleNamespace(is_decode=lambda: False), reqs=[None, None]
+    )
     outcome = SimpleNamespace(num_correct_drafts=5)
-    for batch in (prefill, decoded(2), decoded(3), prefill, decoded(4)):
+    rounds = (decoded(2), decoded(3), prefill, prefill, decoded(4, finished=True))
+    for batch in (prefill, *rounds, prefill, decoded(1)):
         tap.took_result(None, None, batch, outcome)
     output = SimpleNamespace(internal_state={})
     bench = tap.tell(output, None, None).internal_state["bench"]
-    # Of three rounds one came right after another.
+    # Of four rounds one came right after another, one after two prefills of two requests, and the
+    # last one after a pause, maybe: all had finished.
     assert [rows for rows, _ in bench["steps"]] == [3]
-    assert (bench["rows"], bench["committed"]) == (9, 9 + 15)
+    assert [requests for requests, _ in bench["stalls"]] == [4]
+    assert (bench["rows"], bench["committed"]) == (10, 10 + 20)
     again = tap.tell(SimpleNamespace(internal_state={}), None, None).internal_state["bench"]
-    assert (again["steps"], again["rows"]) == ([], 0)
+    assert (again["steps"], again["stalls"], again["rows"]) == ([], [], 0)
+
+
+def test_a_ring_of_requests_turns_with_each_round() -> None:
+    service = FakeRotatingService()
+    request = worker_pb2.Request
+    hello = worker_pb2.Hello(step=0, requests=[request(handle=handle) for handle in (1, 2, 3)])
+    reports = (
+        worker_pb2.StepReport(step=1, arrived=[request(handle=4)]),
+        worker_pb2.StepReport(step=2, decoded=[1, 2], committed=[1, 1]),
+        worker_pb2.StepReport(step=3, finished=[3]),
+    )
+    messages = [worker_pb2.WorkerMessage(hello=hello)]
+    messages += [worker_pb2.WorkerMessage(report=report) for report in reports]
+    service.swaps = 1
+    answers = service.Attach(iter(messages), None)
+    plans = [list(answer.plan.order) for answer in answers if answer.HasField("plan")]
+    assert plans == [[1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 1], [2, 4, 1]]
 
 
 def test_the_oracle_knows_the_rounds_of_the_pool(tmp_path: Path) -> None:

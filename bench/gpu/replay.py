@@ -1,0 +1,128 @@
+"""Simulate what was compared, request by request, and hold the two against each other.
+
+    python -m gpu.replay --out DIR
+
+For each run in DIR/compare.jsonl and DIR/large.jsonl: the simulator (bench/sim) gets the run's own
+requests (arrivals, lengths, rounds, hints), the times of its verify rounds by batch size, and that
+of a prefill, as measured in that run. What is left to explain is the order of things, not the speed
+of the host. Needs no GPU. Writes DIR/replay.jsonl.
+
+What the simulator does not have: a request's accepted drafts by round (they are spread evenly),
+what the service learnt in the runs before, the client, and the network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from gpu.contest import read_rows
+from gpu.figures import MEASURED, Row
+from gpu.load import Job
+from gpu.systems import ORACLE, STOCK, STOCK_PRIORITY
+from gpu.workload import MAX_TOKENS, Pool, draw
+from laps.engine.types import PolicySpec
+from laps.policies.base import Policy
+from sim.host import run
+from sim.oracle import Oracle
+from sim.physics import Buckets, Physics
+from sim.simulate import parse_policy
+from sim.workload import Rounds, Workload
+
+STAGES = ("compare", "large")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="gpu.replay", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    folder: Path = parser.parse_args().out
+    rows = list(replays(folder))
+    (folder / "replay.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    print(f"{len(rows)} runs simulated")
+
+
+def replays(folder: Path) -> Iterator[Row]:
+    """Simulate the runs of a folder, those that say how long a prefill took."""
+    for stage in STAGES:
+        rows = [row for row in read_rows(folder / f"{stage}.jsonl") if row.get("prefill_s")]
+        # SGLang's own preemption is not the engine's: nothing here knows how it goes.
+        rows = [row for row in rows if row["policy"] != STOCK_PRIORITY]
+        if rows:
+            pool = Pool(**json.loads((folder / f"{stage}-pool.json").read_text()))
+        for row in rows:
+            yield {"stage": stage, **replay(row, pool)}
+
+
+def replay(row: Row, pool: Pool) -> Row:
+    """Simulate one run; return its figures beside the measured mean."""
+    workload = workload_of(draw(pool, row["load"], row["round"], row["seconds"]), pool)
+    policy: PolicySpec | Policy
+    if row["policy"] == ORACLE:
+        policy = Oracle(workload.rounds.counts)
+    else:
+        policy = parse_policy("fcfs" if row["policy"] == STOCK else row["policy"])
+    outcome = run(workload, physics_of(row), policy)
+    first, last = (int(share * len(workload)) for share in MEASURED)
+    latency_s = outcome.latency_s[first:last]
+    return {
+        **{name: row[name] for name in ("round", "load", "policy")},
+        "measured_mean_s": row["mean_s"],
+        "mean_s": float(latency_s.mean()),
+        "p99_s": float(np.percentile(latency_s, 99)),
+        "preemptions": outcome.preemptions,
+        "demotions": outcome.demotions,
+    }
+
+
+def physics_of(row: Row) -> Physics:
+    """Return the worker as it was measured in a run."""
+    running = row["running"]
+    sizes, seconds = zip(*row["round_s_by_running"], strict=True)
+    # A batch that was never full takes at least as long as the largest that there was.
+    rising = np.maximum.accumulate(seconds).tolist()
+    points = [*zip(sizes, rising, strict=True), (running, rising[-1])]
+    return Physics(
+        round_time=Buckets(tuple(point for point in points if point[0] <= running)),
+        max_running=running,
+        max_resident=running if row["policy"] == STOCK else row["resident"],
+        prefill_s=row["prefill_s"],
+        plan_delay=1,
+    )
+
+
+def workload_of(jobs: Sequence[Job], pool: Pool) -> Workload:
+    """Return the requests of a run as the simulator takes them."""
+    tokens = np.array([pool.output_tokens[job.prompt] for job in jobs])
+    rounds = np.array([pool.rounds[job.prompt] for job in jobs])
+    lengths = [spread_evenly(int(t) - 1, int(r)) for t, r in zip(tokens, rounds, strict=True)]
+    return Workload(
+        arrival_s=np.array([job.due_s for job in jobs]),
+        prompt_tokens=np.zeros(len(jobs), np.int64),
+        output_tokens=tokens,
+        predicted_tokens=np.array([job.predicted_tokens for job in jobs]),
+        rounds=Rounds(
+            np.concatenate([np.array(length, np.uint8) for length in lengths]),
+            np.concatenate(([0], np.cumsum(rounds))),
+        ),
+        drafts=int(max(map(max, lengths))),
+        tenants=("",),
+        tenant=np.zeros(len(jobs), np.int64),
+        max_new_tokens=MAX_TOKENS,
+    )
+
+
+def spread_evenly(tokens: int, rounds: int) -> list[int]:
+    """Return the accept lengths of `rounds` rounds that bring `tokens`, each 1 or more."""
+    ends = [max(tokens, rounds) * done // rounds for done in range(rounds + 1)]
+    return [end - begin for begin, end in pairwise(ends)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The simulation of what was compared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu.replay import physics_of, replays, spread_evenly, workload_of
+from gpu.workload import Pool, draw
+
+POOL = Pool("", list(range(20, 220)), list(range(10, 210, 1)), 0.01, 20.0, 16)
+
+
+def measured(policy: str, **changed: Any) -> dict[str, Any]:
+    row = {"round": 1, "load": "0.95", "policy": policy, "mean_s": 1.0, "seconds": 4.0}
+    row |= {"running": 16, "resident": 64, "prefill_s": 0.008}
+    return row | {"round_s_by_running": [(3, 0.009), (12, 0.008), (17, 0.012)]} | changed
+
+
+@pytest.mark.parametrize(("tokens", "rounds"), [(19, 10), (10, 10), (3, 10), (400, 7)])
+def test_every_round_brings_a_token_or_more_and_all_bring_what_they_did(
+    tokens: int, rounds: int
+) -> None:
+    lengths = spread_evenly(tokens, rounds)
+    assert len(lengths) == rounds
+    assert min(lengths) >= 1
+    assert max(lengths) - min(lengths) <= 1
+    assert sum(lengths) == max(tokens, rounds)
+
+
+def test_rounds_take_what_they_took_in_the_run() -> None:
+    physics = physics_of(measured("laps-sd+"))
+    seconds = [physics.round_time.seconds(running) for running in (1, 3, 4, 12, 13, 16)]
+    # What chance made quicker counts as no slower than a smaller batch; 17 is more than may run.
+    assert seconds == [0.009, 0.009, 0.009, 0.009, 0.012, 0.012]
+    assert (physics.prefill_s, physics.plan_delay, physics.max_resident) == (0.008, 1, 64)
+    assert physics_of(measured("stock")).max_resident == 16
+
+
+def test_the_requests_are_those_of_the_run() -> None:
+    jobs = draw(POOL, "0.95", 1, 4.0)
+    workload = workload_of(jobs, POOL)
+    assert workload.rounds.counts.tolist() == [POOL.rounds[job.prompt] for job in jobs]
+    assert workload.arrival_s.tolist() == [job.due_s for job in jobs]
+    assert workload.predicted_tokens.tolist() == [job.predicted_tokens for job in jobs]
+
+
+def test_runs_are_simulated_where_the_prefill_was_measured(tmp_path: Path) -> None:
+    (tmp_path / "compare-pool.json").write_text(json.dumps(asdict(POOL)))
+    rows = [measured(policy) for policy in ("stock", "fcfs", "laps-sd+", "oracle")]
+    rows += [measured("stock-priority"), measured("srtf", prefill_s=None)]
+    (tmp_path / "compare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = {row["policy"]: row for row in replays(tmp_path)}
+    assert list(found) == ["stock", "fcfs", "laps-sd+", "oracle"]
+    assert found["stock"]["mean_s"] == found["fcfs"]["mean_s"] > 0.0
+    assert found["oracle"]["mean_s"] <= found["fcfs"]["mean_s"]
+    assert found["oracle"]["preemptions"] > 0
