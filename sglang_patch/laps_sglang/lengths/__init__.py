@@ -1,0 +1,1 @@
+"""Output lengths predicted from prompts: `--laps-length-model`, in the planner process."""

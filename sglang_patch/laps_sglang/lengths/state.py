@@ -1,0 +1,105 @@
+"""What was learnt of lengths, and the file in which it is kept: arrays in an .npz, no pickle."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from laps_sglang.lengths.features import COLUMNS
+
+FORMAT = "sglang-laps lengths 1"
+"""A file of another format is refused: features of another kind would make nonsense of it."""
+
+
+class LengthModelError(ValueError):
+    """A model cannot be used; the message says why and what to do."""
+
+
+@dataclass
+class State:
+    """A linear model of log output length, and how good it has been.
+
+    Errors are |log(predicted / real)| of predictions made before the request was learnt from.
+    """
+
+    weights: NDArray[np.float64]
+    """One for each column of the features."""
+    intercept: float = 0.0
+    learnt: int = 0
+    """Finished requests that were learnt from."""
+    mean: float = 0.0
+    """Mean log length."""
+    error: float = 0.0
+    """Mean error of the model."""
+    error_of_mean: float = 0.0
+    """Mean error of saying the mean each time."""
+
+
+def new_state() -> State:
+    """Return the state of a model that has seen nothing."""
+    return State(np.zeros(COLUMNS))
+
+
+def load(path: Path) -> State:
+    """Read a state. Raises LengthModelError."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise LengthModelError(
+            f"{path} is no model of lengths ({error}): remove it, or name another file"
+        ) from error
+    wanted = {"format", *(field.name for field in fields(State))}
+    if arrays.keys() != wanted or str(arrays.pop("format")) != FORMAT:
+        raise LengthModelError(
+            f"{path} is no model of lengths of this version: remove it, or name another file"
+        )
+    shapes_fit = all(
+        array.shape == ((COLUMNS,) if name == "weights" else ()) for name, array in arrays.items()
+    )
+    if not shapes_fit or not all(
+        np.issubdtype(array.dtype, np.number) and np.isfinite(array).all()
+        for array in arrays.values()
+    ):
+        raise LengthModelError(f"{path} is damaged: remove it, or name another file")
+    return State(
+        weights=arrays.pop("weights").astype(np.float64),
+        learnt=int(arrays.pop("learnt")),
+        **{name: float(array) for name, array in arrays.items()},
+    )
+
+
+def save(state: State, path: Path) -> None:
+    """Write `state`; whoever reads `path` meanwhile finds the old file or the new one, whole.
+
+    Raises OSError.
+    """
+    arrays: dict[str, Any] = vars(state) | {"weights": state.weights.astype(np.float32)}
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        np.savez(file, format=FORMAT, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def check(path: Path) -> None:
+    """Refuse what cannot be used or kept. Raises LengthModelError."""
+    if find_spec("sklearn") is None:
+        raise LengthModelError(
+            "--laps-length-model needs scikit-learn: pip install 'sglang-laps[lengths]'"
+        )
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise LengthModelError(
+            f"--laps-length-model: {folder} is no folder that can be written to; make it first"
+        )
+    if path.exists():
+        load(path)
