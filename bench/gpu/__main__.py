@@ -23,6 +23,7 @@ STAGES = (
     ("moves",),
     ("compare",),
     ("large",),
+    ("throughput", "--large"),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpu.summary import Spread
+from gpu.spread import Spread
 
 
 def missing(stage: str) -> str:

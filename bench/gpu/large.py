@@ -53,7 +53,7 @@ def main() -> None:
     parser.set_defaults(loads=list(LOADS))
     options = parser.parse_args()
     shorten(options)
-    traces = RECORDED / f"acceptance-{options.shape}.npz"
+    traces = recording(options.shape)
     longest = SHORT_TOKENS if options.short else MAX_TOKENS
     lengths, rounds = replayed(load_traces(traces), longest)
     count = min(len(lengths), SHORT_PROMPTS if options.short else PROMPTS)
@@ -68,8 +68,7 @@ def main() -> None:
         return pool
 
     with tempfile.TemporaryDirectory() as scratch:
-        options.model, options.draft = make_models(options, Path(scratch))
-        options.sglang_args = [*LOAD_FORMAT, *options.sglang_args]
+        enlarge(options, Path(scratch))
         contest(options, "large", texts, tapped(traces), make_pool)
 
 
@@ -85,6 +84,17 @@ def replayed(traces: Traces, longest: int) -> tuple[list[int], list[int]]:
         lengths.append(length)
         rounds.append(int(np.searchsorted(had, length)) + 1)
     return lengths, rounds
+
+
+def recording(shape: str) -> Path:
+    """Return the path of the recording that is replayed."""
+    return RECORDED / f"acceptance-{shape}.npz"
+
+
+def enlarge(options: argparse.Namespace, folder: Path) -> None:
+    """Put models of the larger shape into `folder`, and have the servers use them."""
+    options.model, options.draft = make_models(options, folder)
+    options.sglang_args = [*LOAD_FORMAT, *options.sglang_args]
 
 
 def make_models(options: argparse.Namespace, folder: Path) -> tuple[Path, Path]:

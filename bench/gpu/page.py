@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from gpu.costs import cost, moves
+from gpu.cost_tables import cost, moves
+from gpu.costs import STOCK
 from gpu.figures import Row
 from gpu.format import missing, plain, ranged
-from gpu.summary import STOCK, Contest, Results, read_results, spread, summary, targets
+from gpu.spread import spread
+from gpu.summary import ORACLE, Contest, Results, read_results, summary, targets
 from sim.tables import markdown
 from sim.traces import load_traces
 
 ROOT = Path(__file__).parents[2]
 TEXT = Path(__file__).with_name("page.md")
-ORACLE = "oracle"
 COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("P50 (s)", "p50_s", 2),
     ("P99 (s)", "p99_s", 2),
@@ -61,7 +62,8 @@ def write(folder: Path, docs: Path) -> Path:
         "resident": largest(results, "resident"),
         "compare": contest_part(results.compare, "compare", docs),
         "identity": identity(results),
-        "cost": cost(results),
+        "cost": cost(results.throughput, "throughput"),
+        "large_cost": cost(results.large_throughput, "throughput --large"),
         "moves": moves(results),
         "large": contest_part(results.large, "large", docs),
         "replay": replay(results),
@@ -106,10 +108,11 @@ def target_table(results: Results) -> str:
             f"{'at most' if target.at_most else 'at least'} {target.bound:g}",
             "" if target.found is None else f"{target.found:.4g}",
             target.verdict,
+            "" if target.oracle is None else f"{target.oracle:.4g}",
         ]
         for target in targets(results)
     ]
-    return markdown(("figure", "target", "measured", ""), content)
+    return markdown(("figure", "target", "measured", "", "the oracle's"), content)
 
 
 def contest_part(contest: Contest, stage: str, docs: Path) -> str:

@@ -6,7 +6,8 @@ Three servers are up: stock, patched with the engine embedded, and patched under
 under `fcfs` with the same cap as stock, so that they do the same work and pay for reports and
 plans. The load goes to one after the other, in turns. Two measures: output tokens per second when
 all have more than they can do, and the time of a step with a fixed number of requests running. Each
-is a line in DIR/throughput.jsonl, written when it is done; what is there is not run again.
+is a line in DIR/throughput.jsonl, written when it is done; what is there is not run again. With
+--large it is the model of `gpu.large`, and DIR/throughput-large.jsonl.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from gpu.contest import read_rows
+from gpu.costs import EMBEDDED, MODES, REMOTE, STOCK
 from gpu.figures import Row, steps_at
+from gpu.large import enlarge, recording
 from gpu.load import Clients
 from gpu.prompts import Prompt, read_prompts, send_closed
 from gpu.servers import arguments, internal_state, note_machine, server, tapped
@@ -29,10 +34,10 @@ from laps.client import SyncLapsClient
 from testbed.launch import SglangServer
 from testbed.service import LapsService
 
-TURNS = 4
+TURNS = 8
 RUNNING = 48
 CLIENTS = 64
-REQUESTS = 512
+REQUESTS = 256
 MAX_TOKENS = 256
 STEPS_AT = (16, 48)
 """Requests at once when steps are timed."""
@@ -40,12 +45,23 @@ STEP_TOKENS = 1024
 WAVES = 3
 """Requests for each that runs, when steps are timed."""
 SEED = 0
-STOCK, EMBEDDED, REMOTE = MODES = ("stock", "embedded", "remote")
 
 
 def main() -> None:
-    options = arguments("gpu.throughput", __doc__).parse_args()
-    path = options.out / "throughput.jsonl"
+    parser = arguments("gpu.throughput", __doc__)
+    parser.add_argument("--large", action="store_true", help="the model of gpu.large")
+    options = parser.parse_args()
+    if not options.large:
+        measure(options, "throughput", tapped())
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        enlarge(options, Path(scratch))
+        measure(options, "throughput-large", tapped(recording("tree")))
+
+
+def measure(options: argparse.Namespace, name: str, environment: Mapping[str, str]) -> None:
+    """Measure what is missing in OUT/NAME.jsonl."""
+    path = options.out / f"{name}.jsonl"
     turns, sizes = (1, (4,)) if options.short else (TURNS, STEPS_AT)
     measures = [("throughput", RUNNING), *(("steps", size) for size in sizes)]
     done = {(row["turn"], row["measure"], row["running"], row["mode"]) for row in read_rows(path)}
@@ -59,16 +75,16 @@ def main() -> None:
     ]
     if not missing:
         return
-    note_machine(options, "throughput")
+    note_machine(options, name)
     prompts = read_prompts(options.prompts, SEED)[: 8 if options.short else REQUESTS]
     with Clients() as clients, ExitStack() as stack:
         service = stack.enter_context(
             LapsService(
                 *("--policy", "fcfs", *PLAN_TTL),
-                log_path=options.out / "logs" / "throughput-service.log",
+                log_path=options.out / "logs" / f"{name}-service.log",
             )
         )
-        servers = start(options, service, stack)
+        servers = start(options, name, environment, service, stack)
         for mode, process in servers.items():
             tokens_per_s(process, prompts, f"warm-up {mode}", options.short)
             for size in sizes:
@@ -91,7 +107,11 @@ def main() -> None:
 
 
 def start(
-    options: argparse.Namespace, service: LapsService, stack: ExitStack
+    options: argparse.Namespace,
+    name: str,
+    environment: Mapping[str, str],
+    service: LapsService,
+    stack: ExitStack,
 ) -> dict[str, SglangServer]:
     """Start the three servers at once; they are stopped with `stack`."""
     cap = ("--max-running-requests", str(RUNNING))
@@ -101,7 +121,7 @@ def start(
         REMOTE: (*cap, "--laps-endpoint", service.address),
     }
     servers = {
-        mode: server(options, "tree", f"throughput-{mode}", *own, environment=tapped())
+        mode: server(options, "tree", f"{name}-{mode}", *own, environment=environment)
         for mode, own in flags.items()
     }
     for process in servers.values():
