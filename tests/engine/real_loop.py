@@ -43,7 +43,7 @@ def _apply_hooks() -> Hooks:
 PROBE: list[Callable[..., Any]] = [lambda _, __, function, *args, **kw: function(*args, **kw)]
 """How hooks are called: the last one (bench/step measures through it)."""
 REMOVED: set[str] = set()
-"""Targets whose hooks are out of action: the mutants of test_mutations.py."""
+"""Targets whose hooks are out of action: the mutants of test_hooks.py."""
 
 
 def _switchable(target: str, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -30,7 +30,6 @@ from laps_sglang.planner import Planner, PlannerProcess
 from laps_sglang.planner import Setup as PlannerSetup
 
 REQUESTS = 60
-SERVICE = "service"
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,8 @@ class Rank:
 
     def _feed(self, iteration: int) -> bool:
         """Receive requests, aborts and the end."""
-        while iteration == 1 and self._planner.describe().get("decided_by", SERVICE) != SERVICE:
-            self._planner.submit(None)
-            self._planner.newest()
-            time.sleep(0.01)
+        if iteration == 1:
+            self._await_decider("service")
         self.deciders[str(self._planner.describe().get("decided_by", "random"))] += 1
         if iteration % 4 == 0 and self._sent < REQUESTS:
             prompt = [self._rng.randrange(VOCABULARY) for _ in range(self._rng.randint(3, 30))]
@@ -104,12 +101,20 @@ class Rank:
             self._sent += 1
         if iteration % 37 == 0 and self.reqs:
             self.loop.receive(AbortReq(rid=self._rng.choice(sorted(self.reqs))))
-        if self._sent == REQUESTS // 2:
+        if self._sent == REQUESTS // 2 and not self._half_sent.exists():
             self._half_sent.touch()
+            self._await_decider("embedded engine")
         finished = all(req.finished() or rid in self.aborted for rid, req in self.reqs.items())
         if len(self.reqs) == REQUESTS and finished and self.loop.scheduler.is_fully_idle():
             self.loop.receive(Stop())
         return self._wait(iteration)
+
+    def _await_decider(self, decider: str) -> None:
+        """Hold the load up until `decider` decides, who has yet to come or to be found missing."""
+        while self._planner.describe().get("decided_by", decider) != decider:
+            self._planner.submit(None)
+            self._planner.newest()
+            time.sleep(0.01)
 
 
 def _planner(loop: RealLoop, service: str) -> Planner:

@@ -24,18 +24,25 @@ from engine.real_scheduler import Setup
 from laps import wire
 from laps.engine.types import PolicySpec
 from laps.v1 import common_pb2, worker_pb2, worker_pb2_grpc
-from laps_sglang.planner import NOBODY, RESTART_S, PlannerProcess
+from laps_sglang.planner import NOBODY, PlannerProcess
 from laps_sglang.planner import Setup as PlannerSetup
 from testbed.service import LapsService
 
 pytestmark = pytest.mark.engine
 
 REQUESTS = 24
+PATIENCE_S = 120.0
+"""Longest wait for something that must come; a busy machine may be very slow."""
+TTL_S = 0.2
+"""How long a service that says so may be silent."""
 Each = Callable[[int, PlannerProcess], None]
 
 
-def serve_all(endpoint: str, each: Each) -> PlannerProcess:
-    """Serve a load under the service at `endpoint`; `each` acts at every iteration."""
+def serve_all(endpoint: str, each: Each, seen: Callable[[], bool] = lambda: True) -> PlannerProcess:
+    """Serve a load under the service at `endpoint`; `each` acts at every iteration.
+
+    The load goes on until `seen`: what comes of time comes late on a busy machine.
+    """
     loop = RealLoop(Setup(slots=16, max_running=4))
     identity = wire.WorkerIdentity("test/dp0", time.time_ns())
     setup = PlannerSetup(identity, PolicySpec("laps-sd"), endpoint)
@@ -50,11 +57,11 @@ def serve_all(endpoint: str, each: Each) -> PlannerProcess:
         def script(iteration: int) -> bool:
             time.sleep(0.004)  # about the pace of a small model
             each(iteration, planner)
-            if iteration % 8 == 0 and len(reqs) < REQUESTS:
+            if iteration % 8 == 0 and (len(reqs) < REQUESTS or not seen()):
                 prompt = [rng.randrange(VOCABULARY) for _ in range(10)]
                 reqs.append(loop.submit(f"r{len(reqs)}", prompt, rng.randint(20, 120)))
-            done = len(reqs) == REQUESTS and all(req.finished() for req in reqs)
-            return done and loop.scheduler.is_fully_idle()
+            done = len(reqs) >= REQUESTS and all(req.finished() for req in reqs)
+            return done and seen() and loop.scheduler.is_fully_idle()
 
         loop.run(script, limit=20_000)
         for req in reqs:
@@ -73,8 +80,8 @@ def decided_by(planner: PlannerProcess) -> object:
     return planner.describe()["decided_by"]
 
 
-def until(condition: Callable[[], bool], patience_s: float = 20.0) -> bool:
-    deadline = time.monotonic() + patience_s
+def until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
     return condition()
@@ -92,19 +99,19 @@ def settled(planner: PlannerProcess, *deciders: object) -> bool:
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[LapsService]:
-    with LapsService("--plan-ttl-s", "0.2", log_path=tmp_path / "laps.log") as running:
+    """One that may be as slow as the machine is: it counts as away when its stream breaks off."""
+    with LapsService("--plan-ttl-s", "600", log_path=tmp_path / "laps.log") as running:
         yield running
 
 
-def test_the_service_decides(tmp_path: Path) -> None:
+def test_the_service_decides(service: LapsService) -> None:
     deciders: list[object] = []
-    with LapsService("--plan-ttl-s", "600", log_path=tmp_path / "laps.log") as service:
 
-        def each(iteration: int, planner: PlannerProcess) -> None:
-            assert iteration > 1 or settled(planner, "service")
-            deciders.append(decided_by(planner))
+    def each(iteration: int, planner: PlannerProcess) -> None:
+        assert iteration > 1 or settled(planner, "service")
+        deciders.append(decided_by(planner))
 
-        serve_all(service.address, each)
+    serve_all(service.address, each)
     assert set(deciders) == {"service"}
 
 
@@ -128,22 +135,22 @@ def test_kill_and_restart_of_the_service(service: LapsService) -> None:
     assert set(deciders[100:]) == {"service"}
 
 
-def test_a_service_that_stalls_is_given_up_and_taken_back(service: LapsService) -> None:
-    deciders: list[object] = []
+def test_a_service_that_stalls_is_given_up_and_taken_back(tmp_path: Path) -> None:
+    given_up = False
+    with LapsService("--plan-ttl-s", str(TTL_S), log_path=tmp_path / "laps.log") as service:
 
-    def each(iteration: int, planner: PlannerProcess) -> None:
-        if iteration == 1:
-            assert settled(planner, "service")
-        if iteration == 51:
-            os.kill(service.pid, signal.SIGSTOP)
-        if iteration == 151:
-            os.kill(service.pid, signal.SIGCONT)
-            assert settled(planner, "service")
-        deciders.append(decided_by(planner))
+        def each(iteration: int, planner: PlannerProcess) -> None:
+            nonlocal given_up
+            if iteration == 1:
+                assert settled(planner, "service")
+            if iteration == 51:
+                os.kill(service.pid, signal.SIGSTOP)
+            if iteration > 51 and not given_up and decided_by(planner) == "embedded engine":
+                given_up = True
+                os.kill(service.pid, signal.SIGCONT)
+                assert settled(planner, "service")
 
-    serve_all(service.address, each)
-    assert "embedded engine" in deciders[50:150]
-    assert "service" in deciders[150:]
+        serve_all(service.address, each, seen=lambda: given_up)
 
 
 def test_a_planner_process_that_dies_is_replaced(service: LapsService) -> None:
@@ -154,7 +161,7 @@ def test_a_planner_process_that_dies_is_replaced(service: LapsService) -> None:
             assert settled(planner, "service")
         if iteration == 51:
             os.kill(planner.pid, signal.SIGKILL)
-            time.sleep(RESTART_S)
+            os.waitid(os.P_PID, planner.pid, os.WEXITED | os.WNOWAIT)
         if iteration == 151:
             assert settled(planner, "service")
         deciders.append(decided_by(planner))
@@ -164,21 +171,26 @@ def test_a_planner_process_that_dies_is_replaced(service: LapsService) -> None:
     assert planner.describe()["planner_restarts"] == 1
 
 
-class FakeService(worker_pb2_grpc.WorkerLinkServicer):
-    """Answers every report with what `answer` makes of it."""
+Answer = Callable[[int, worker_pb2.WorkerMessage], worker_pb2.ServiceMessage | None]
 
-    def __init__(self, answer: Callable[[int, worker_pb2.WorkerMessage], Any]) -> None:
+
+class FakeService(worker_pb2_grpc.WorkerLinkServicer):
+    """Answers every message with what `answer` makes of it; None is no answer."""
+
+    def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self.streams = 0
 
     def Attach(self, request_iterator: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         self.streams += 1
         for index, message in enumerate(request_iterator):
-            yield self._answer(index, message)
+            answer = self._answer(index, message)
+            if answer is not None:
+                yield answer
 
 
 @contextmanager
-def fake_service(answer: Callable[[int, Any], Any]) -> Iterator[tuple[str, FakeService]]:
+def fake_service(answer: Answer) -> Iterator[tuple[str, FakeService]]:
     server = grpc.server(futures.ThreadPoolExecutor(4))
     fake = FakeService(answer)
     worker_pb2_grpc.add_WorkerLinkServicer_to_server(fake, server)
@@ -190,7 +202,7 @@ def fake_service(answer: Callable[[int, Any], Any]) -> Iterator[tuple[str, FakeS
         server.stop(None)
 
 
-WELCOME = worker_pb2.ServiceMessage(welcome=worker_pb2.Welcome(plan_ttl_s=0.2, protocol=1))
+WELCOME = worker_pb2.ServiceMessage(welcome=worker_pb2.Welcome(plan_ttl_s=TTL_S, protocol=1))
 
 
 def plan(**fields: Any) -> worker_pb2.ServiceMessage:
@@ -201,12 +213,7 @@ def _step(message: worker_pb2.WorkerMessage) -> int:
     return message.report.step
 
 
-def _never() -> worker_pb2.ServiceMessage:
-    time.sleep(60)
-    return WELCOME
-
-
-NONSENSE: dict[str, Callable[[int, Any], Any]] = {
+NONSENSE: dict[str, Answer] = {
     "unknown and repeated handles": lambda i, m: (
         plan(seq=i, step=_step(m), order=[7, 7, 4_000_000_000, 0, 7], horizon=4_000_000_000)
         if i
@@ -224,32 +231,40 @@ NONSENSE: dict[str, Callable[[int, Any], Any]] = {
     "another contract": lambda *_: worker_pb2.ServiceMessage(
         welcome=worker_pb2.Welcome(protocol=77)
     ),
-    "silence after the welcome": lambda i, _: WELCOME if i == 0 else _never(),
+    "silence after the welcome": lambda i, _: WELCOME if i == 0 else None,
 }
 
 
 @pytest.mark.parametrize("kind", NONSENSE)
 def test_a_service_that_talks_nonsense(kind: str) -> None:
     with fake_service(NONSENSE[kind]) as (address, fake):
-        serve_all(address, lambda *_: None)
-        assert fake.streams >= 1
+
+        def each(iteration: int, planner: PlannerProcess) -> None:
+            assert iteration > 1 or until(lambda: fake.streams >= 1)
+
+        serve_all(address, each)
 
 
 def test_a_policy_that_only_the_service_knows() -> None:
     """It plans for a while and dies: the engine that stands in goes by the policy it has."""
     policy = common_pb2.PolicySpec(name="of-a-newer-service")
-    welcome = worker_pb2.Welcome(policy=policy, plan_ttl_s=0.2, protocol=1)
+    welcome = worker_pb2.Welcome(policy=policy, plan_ttl_s=TTL_S, protocol=1)
 
-    def answer(index: int, message: worker_pb2.WorkerMessage) -> worker_pb2.ServiceMessage:
+    def answer(index: int, message: worker_pb2.WorkerMessage) -> worker_pb2.ServiceMessage | None:
         if index == 0:
             return worker_pb2.ServiceMessage(welcome=welcome)
-        return plan(seq=index, step=_step(message)) if index < 60 else _never()
+        return plan(seq=index, step=_step(message)) if index < 60 else None
 
     deciders: list[object] = []
+
+    def each(_: int, planner: PlannerProcess) -> None:
+        deciders.append(decided_by(planner))
+
+    def taken_over() -> bool:
+        return "service" in deciders and deciders[-1] == "embedded engine"
+
     with fake_service(answer) as (address, _):
-        serve_all(address, lambda _, planner: deciders.append(decided_by(planner)))
-    assert "service" in deciders
-    assert deciders[-1] == "embedded engine"
+        serve_all(address, each, seen=taken_over)
 
 
 def test_no_service_at_all() -> None:

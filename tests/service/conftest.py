@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -11,12 +11,21 @@ from laps.service.app import Service
 from laps.service.config import load_config
 from service.fake_openai import FakeOpenAI
 from service.fake_worker import FakeWorker
+from testbed.launch import ReservedPort
 
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     async with Service(load_config(flags={"listen": "127.0.0.1:0"})) as running:
         yield running
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """An address at which nobody listens."""
+    reserved = ReservedPort()
+    yield f"127.0.0.1:{reserved.number}"
+    reserved.release()
 
 
 @pytest.fixture

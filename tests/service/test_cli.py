@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +148,9 @@ async def test_cancel(service: Service, openai: FakeOpenAI) -> None:
     assert openai.aborted == ["r1"]
 
 
-async def test_the_endpoint_flag_goes_before_the_environment(service: Service) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nowhere = f"127.0.0.1:{taken.getsockname()[1]}"
+async def test_the_endpoint_flag_goes_before_the_environment(
+    service: Service, nowhere: str
+) -> None:
     assert (await laps(service, "workers")).exit_code == 0
     unreachable = await laps(service, "workers", "--endpoint", nowhere)
     assert unreachable.exit_code == 3

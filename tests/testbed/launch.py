@@ -52,12 +52,22 @@ def env_python(version: str) -> Path:
     return ROOT / ".envs" / f"sglang-{version}" / "bin" / "python"
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+class ReservedPort:
+    """A TCP port of the loopback interface that nobody is given but who asks for it by number.
+
+    A socket is bound to it and does not listen: connections are refused, and a server, which binds
+    with SO_REUSEADDR, finds the port free, however long it takes to start.
+    """
+
+    def __init__(self) -> None:
+        self._holder = socket.socket()
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._holder.bind(("127.0.0.1", 0))
+        self.number: int = self._holder.getsockname()[1]
+
+    def release(self) -> None:
+        """Let anybody have it; may be called twice."""
+        self._holder.close()
 
 
 class SglangServer:
@@ -82,7 +92,8 @@ class SglangServer:
         log_path: Path,
         start_timeout_s: float = 240.0,
     ) -> None:
-        self.port = free_port()
+        self._reserved = ReservedPort()
+        self.port = self._reserved.number
         self.base_url = f"http://127.0.0.1:{self.port}"
         self.log_path = log_path
         self._start_timeout_s = start_timeout_s
@@ -167,6 +178,7 @@ class SglangServer:
         SIGTERM to the main process, which ends the others; after `grace_s` SIGKILL to all: SGLang
         looks for the signal every 5 s only, and then waits for the requests it has.
         """
+        self._reserved.release()
         process, self._process = self._process, None
         if process is None:
             return

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from testbed.launch import free_port
+from testbed.launch import ReservedPort
 
 START_TIMEOUT_S = 60.0
 LAPS = (sys.executable, "-m", "laps.cli")
@@ -30,7 +30,8 @@ class LapsService:
     """
 
     def __init__(self, *arguments: str, log_path: Path, command: Sequence[str] = LAPS) -> None:
-        self.port = free_port()
+        self._reserved = ReservedPort()
+        self.port = self._reserved.number
         self.address = f"127.0.0.1:{self.port}"
         self.log_path = log_path
         self._serve = (*command, "serve", "--listen", self.address, *arguments)
@@ -78,7 +79,8 @@ class LapsService:
             return False
 
     def stop(self) -> None:
-        """End the service gracefully, or at once if it takes too long."""
+        """End the service for good: gracefully, or at once if it takes too long."""
+        self._reserved.release()
         if self._process is not None:
             self._process.terminate()
             try:
