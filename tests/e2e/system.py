@@ -51,6 +51,13 @@ class System:
             known = client.list_requests(include_departed=True)
         return next((request for request in known if request.rid == rid), None)
 
+    def known(self, rid: str) -> RequestStatus:
+        """Wait until the service knows a request: its answer may be there before the report."""
+        assert until(lambda: self.status(rid) is not None), rid
+        found = self.status(rid)
+        assert found is not None
+        return found
+
     def phase(self, rid: str) -> Phase | None:
         """Where a request is, as the service knows it."""
         found = self.status(rid)

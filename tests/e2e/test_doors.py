@@ -53,10 +53,7 @@ def test_bad_hints_are_ignored_and_counted(system: System, openai: OpenAI, hints
     answer = text_of(chat(openai, rid, hints))
     assert answer == text_of(chat(openai, f"good-hint-{before}", {}))
     assert laps_block(system.server)["bad_hints"] == before + 1
-    assert until(lambda: system.status(rid) is not None)
-    found = system.status(rid)
-    assert found is not None
-    assert found.hints == Hints()
+    assert system.known(rid).hints == Hints()
 
 
 async def test_the_sdk_streams_what_sglang_answers(system: System, openai: OpenAI) -> None:
@@ -67,7 +64,7 @@ async def test_the_sdk_streams_what_sglang_answers(system: System, openai: OpenA
             event
             async for event in client.generate(asked, sampling=SAMPLING, hints=hints, rid="async")
         ]
-        found = await client.get_request("async")
+    found = system.known("async")
     first, *deltas, last = events
     assert first == Started("async", found.worker_id)
     assert isinstance(last, Completed)
@@ -99,9 +96,7 @@ def test_the_command_generates(system: System, openai: OpenAI) -> None:
     arguments = ("generate", QUESTION, "--max-tokens", str(TOKENS), "--temperature", "0")
     said = system.laps(*arguments, "--tenant", "shell", "--rid", "shell")
     assert said == text_of(chat(openai, "direct-again", {})) + "\n"
-    found = system.status("shell")
-    assert found is not None
-    assert found.hints.tenant == "shell"
+    assert system.known("shell").hints.tenant == "shell"
 
 
 def test_the_command_explains_and_cancels(system: System, openai: OpenAI) -> None:

@@ -66,7 +66,7 @@ def test_a_client_that_leaves_while_its_request_is_paused(system: System) -> Non
         assert until(lambda: system.phase("victim") is Phase.ABORTED)
         # It left from its pause: those in its way are still under way.
         assert system.live() == set(rivals)
-        assert laps_block(system.server)["paused"] == 0
+        assert until(lambda: laps_block(system.server)["paused"] == 0)
     assert until(lambda: {system.phase(rid) for rid in rivals} == {Phase.ABORTED})
     assert_clean(system.server)
 
