@@ -16,13 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from laps.engine.engine import Engine
 from laps.engine.types import Handle, Plan, Snapshot, StepReport
+from laps_sglang.lengths.prompts import Told
 from laps_sglang.link import ServiceLink
 from laps_sglang.pipe import Bell, Pipe
 from laps_sglang.planner import NOBODY, Setup, SnapshotWanted
+
+if TYPE_CHECKING:
+    from laps_sglang.lengths.hints import LengthHints
 
 logger = logging.getLogger(__name__)
 
@@ -47,19 +51,30 @@ class Decider:
         self._served = False
         self._fallbacks = 0
         """Times the service fell silent; the wait for its first plan is none."""
+        self._lengths: LengthHints | None = None
+        if setup.length_model is not None:
+            from laps_sglang.lengths.hints import LengthHints  # takes scikit-learn
+
+            self._lengths = LengthHints(setup.length_model, setup.saves_length_model)
         self._link: ServiceLink | None = None
         if setup.endpoint is not None:
             with self._lock:
                 self._link = ServiceLink(setup.endpoint, setup.identity, self.decide)
         self.decide()
 
-    def take(self, value: Snapshot | tuple[Any, ...]) -> None:
+    def take(self, value: Snapshot | Told | tuple[Any, ...]) -> None:
         """Take a snapshot, or a report's fields, and answer with a plan."""
+        lengths = self._lengths
+        if lengths is not None and isinstance(value, Told):
+            lengths.take(value)
+            return
         with self._lock:
             if isinstance(value, Snapshot):
-                self._begin(value)
+                self._begin(value if lengths is None else lengths.snapshot(value))
             else:
                 report = StepReport(*value)
+                if lengths is not None:
+                    report = lengths.report(report)
                 if report.decoded:
                     self._running = frozenset(report.decoded)
                 self._running -= frozenset(report.requeued)
@@ -134,12 +149,20 @@ class Decider:
         }
         if link is not None:
             description["fallbacks"] = self._fallbacks
+        if self._lengths is not None:
+            description["length_model"] = self._lengths.description
         if description != self._description:
             self._description = description
             self._send(description)
 
+    def rest(self) -> bool:
+        """Do a piece of what can wait, and return whether there was any: for the pipe's thread."""
+        return self._lengths is not None and self._lengths.rest()
+
     def close(self) -> None:
-        """Close the stream to the service."""
+        """Save what was learnt, and close the stream to the service."""
+        if self._lengths is not None:
+            self._lengths.save()
         if self._link is not None:
             self._link.close()
 
@@ -161,7 +184,8 @@ def serve(pipe: Pipe, bell: Bell) -> None:
             with sending:
                 pipe.flush()
             if not values:
-                time.sleep(next(pauses))
+                if decider is None or not decider.rest():
+                    time.sleep(next(pauses))
                 continue
             pauses = chain(repeat(POLL_S[0], 1000), repeat(POLL_S[1]))
             for value in values:

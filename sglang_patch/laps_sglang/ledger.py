@@ -16,6 +16,7 @@ from sortedcontainers import SortedDict
 
 from laps.engine.types import Arrival, Capacity, Handle, Phase, Progress, Snapshot, StepReport
 from laps_sglang.hints import NO_HINTS, HintError, parse_hints
+from laps_sglang.lengths.prompts import PromptLog
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.step = 0
+        self.prompts: PromptLog | None = None
+        """Set on the entry rank only, and only if lengths are to be learnt."""
         self.bad_hints = 0
         self.changes = 0
         """Goes up whenever a request arrives, leaves, or moves between queue and memory."""
@@ -121,6 +124,8 @@ class Ledger:
         req.laps_handle = arrival.handle
         self.live[arrival.handle] = _Entry(arrival, req)
         self._events["arrived"].append(arrival)
+        if self.prompts is not None:
+            self.prompts.arrived(arrival.handle, req.origin_input_ids)
 
     def admitted(self, reqs: Iterable[Req]) -> None:
         """Note that SGLang took `reqs` off its waiting queue into an extend batch."""
@@ -188,6 +193,8 @@ class Ledger:
 
         aborted = isinstance(req.finished_reason, FINISH_ABORT)
         self._events["aborted" if aborted else "finished"].append(handle)
+        if self.prompts is not None and not aborted:
+            self.prompts.finished(handle, len(req.output_ids_through_stop))
         self._forget(handle)
 
     def _forget(self, handle: Handle) -> None:

@@ -15,10 +15,12 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from laps.engine.types import Plan, PolicySpec, Snapshot, StepReport
 from laps.wire import WorkerIdentity
+from laps_sglang.lengths.prompts import PromptLog
 from laps_sglang.pipe import Bell, Pipe
 
 logger = logging.getLogger(__name__)
@@ -65,6 +67,9 @@ class Setup:
     """The policy of its own engine until a service says otherwise."""
     endpoint: str | None = None
     """host:port of the service; None if its own engine decides."""
+    length_model: Path | None = None
+    """The file in which what is learnt of lengths is kept; None if nothing is to be learnt."""
+    saves_length_model: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,12 @@ class PlannerProcess:
     The worker is the truth: a new process is given a snapshot, and nothing has to be remembered.
     """
 
-    def __init__(self, setup: Setup, snapshot: SnapshotSource) -> None:
+    def __init__(
+        self, setup: Setup, snapshot: SnapshotSource, prompts: PromptLog | None = None
+    ) -> None:
         self._setup = setup
         self._snapshot = snapshot
+        self._prompts = prompts
         self._plan = Plan()
         self._description: dict[str, object] = {"decided_by": NOBODY, "policy": setup.policy.name}
         self._restarts = -1
@@ -132,6 +140,8 @@ class PlannerProcess:
             return
         try:
             if report is not None:
+                if self._prompts is not None and (told := self._prompts.take()) is not None:
+                    self._pipe.send(told)
                 self._pipe.send(tuple(report))
             if self._wants_snapshot:
                 self._wants_snapshot = False

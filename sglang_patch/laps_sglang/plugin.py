@@ -29,6 +29,9 @@ from laps_sglang.compat import (
     unapplied,
 )
 from laps_sglang.hooks import Hooks
+from laps_sglang.lengths.prompts import PromptLog
+from laps_sglang.lengths.state import LengthModelError
+from laps_sglang.lengths.state import check as check_length_model
 from laps_sglang.modes import refuse_unsupported, refuse_unsupported_model
 from laps_sglang.planner import PlannerProcess, Setup
 from laps_sglang.settings import Settings, SettingsError, add_flags, read_settings
@@ -61,6 +64,8 @@ def check_flags(cls: type, arguments: argparse.Namespace) -> None:
         if settings is not None:
             check_version()
             build_policy(PolicySpec(settings.policy))
+            if settings.length_model is not None:
+                check_length_model(settings.length_model)
             refuse_unsupported(vars(arguments), settings.max_running)
 
 
@@ -69,7 +74,7 @@ def _refusing() -> Iterator[None]:
     """End the process with one sentence in place of a traceback."""
     try:
         yield
-    except (SettingsError, UnsupportedEngineError, PolicyError) as error:
+    except (SettingsError, UnsupportedEngineError, PolicyError, LengthModelError) as error:
         raise SystemExit(f"sglang-laps refuses to start: {error}") from error
 
 
@@ -79,6 +84,8 @@ def install(settings: Settings, engine: Engine) -> Hooks:
 
     policy = PolicySpec(settings.policy)
     build_policy(policy)  # Refuses an unknown name now rather than at the first request.
+    if settings.length_model is not None:
+        check_length_model(settings.length_model)
 
     def check() -> None:
         if unhooked := unapplied(target for target, _, _ in hooks.table()):
@@ -90,9 +97,17 @@ def install(settings: Settings, engine: Engine) -> Hooks:
         sizes = captured_batch_sizes(resolved_settings(), scheduler.max_running_requests)
         worker = Worker(scheduler, engine, settings.max_running, sizes)
         if engine.is_entry_rank(scheduler):
-            identity = identify(resolved_settings(), engine.dp_rank(scheduler))
-            setup = Setup(identity, policy, settings.endpoint)
-            worker.planner = PlannerProcess(setup, worker.snapshot)
+            replica = engine.dp_rank(scheduler)
+            setup = Setup(
+                identify(resolved_settings(), replica),
+                policy,
+                settings.endpoint,
+                length_model=settings.length_model,
+                saves_length_model=replica == 0,
+            )
+            if settings.length_model is not None:
+                worker.ledger.prompts = PromptLog()
+            worker.planner = PlannerProcess(setup, worker.snapshot, worker.ledger.prompts)
         return worker
 
     hooks = Hooks(engine, check, attach)

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from laps.engine.types import PolicySpec
@@ -21,6 +22,7 @@ ENDPOINT = "SGLANG_LAPS_ENDPOINT"
 EMBEDDED = "SGLANG_LAPS_EMBEDDED"
 MAX_RUNNING = "SGLANG_LAPS_MAX_RUNNING"
 POLICY = "SGLANG_LAPS_POLICY"
+LENGTH_MODEL = "SGLANG_LAPS_LENGTH_MODEL"
 
 DEFAULT_POLICY = PolicySpec().name
 
@@ -39,6 +41,8 @@ class Settings:
     """Most requests in one verify round; None for SGLang's own cap, `--max-running-requests`."""
     policy: str = DEFAULT_POLICY
     """Policy of the embedded engine until a service says otherwise."""
+    length_model: Path | None = None
+    """The file in which what is learnt of lengths is kept; None if nothing is to be learnt."""
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings | None:
@@ -49,9 +53,10 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings | Non
     if embedded not in ("0", "1"):
         raise SettingsError(f"{EMBEDDED} must be 0 or 1, not {embedded!r}")
     if endpoint is None and embedded == "0":
-        if max_running is not None or environment.get(POLICY):
+        if max_running is not None or environment.get(POLICY) or environment.get(LENGTH_MODEL):
             raise SettingsError(
-                "--laps-max-running and --laps-policy need --laps-endpoint or --laps-embedded"
+                "--laps-max-running, --laps-policy and --laps-length-model need "
+                "--laps-endpoint or --laps-embedded"
             )
         return None
     if endpoint is not None and embedded == "1":
@@ -67,6 +72,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings | Non
         endpoint=endpoint,
         max_running=None if max_running is None else int(max_running),
         policy=environment.get(POLICY) or DEFAULT_POLICY,
+        length_model=Path(model) if (model := environment.get(LENGTH_MODEL)) else None,
     )
 
 
@@ -117,4 +123,11 @@ def add_flags(result: None, parser: argparse.ArgumentParser) -> None:
         POLICY,
         metavar="NAME",
         help=f"policy of the embedded engine (default: {DEFAULT_POLICY})",
+    )
+    flag(
+        "--laps-length-model",
+        LENGTH_MODEL,
+        metavar="FILE",
+        help="predict output lengths from prompts, learn them from what finishes, and keep what "
+        "was learnt in FILE (default: neither)",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 import pytest
 
@@ -25,8 +26,9 @@ def test_settings_from_the_environment() -> None:
         "SGLANG_LAPS_ENDPOINT": "h:1",
         "SGLANG_LAPS_MAX_RUNNING": "4",
         "SGLANG_LAPS_POLICY": "fcfs",
+        "SGLANG_LAPS_LENGTH_MODEL": "lengths.npz",
     }
-    assert read_settings(environment) == Settings("h:1", 4, "fcfs")
+    assert read_settings(environment) == Settings("h:1", 4, "fcfs", Path("lengths.npz"))
 
 
 @pytest.mark.parametrize("cap", ["0", "-1", "four", "1.5", ""])
@@ -40,6 +42,7 @@ def test_a_cap_that_is_no_number_is_refused(cap: str) -> None:
     [
         ({"MAX_RUNNING": "4"}, "need --laps-endpoint or --laps-embedded"),
         ({"POLICY": "fcfs"}, "need --laps-endpoint or --laps-embedded"),
+        ({"LENGTH_MODEL": "lengths.npz"}, "need --laps-endpoint or --laps-embedded"),
         ({"EMBEDDED": "true"}, "must be 0 or 1"),
         ({"EMBEDDED": "1", "ENDPOINT": "h:1"}, "not both"),
         ({"ENDPOINT": "nonsense"}, "must be HOST:PORT"),
@@ -74,6 +77,7 @@ def test_flags_reach_the_environment_and_not_sglang(monkeypatch: pytest.MonkeyPa
         ({"MAX_RUNNING": "0"}, {}, "--laps-max-running .* at least 1, not '0'"),
         ({"POLICY": "best"}, {}, "no policy 'best'; there are: fcfs"),
         ({"ENDPOINT": "h:1"}, {}, "not both"),
+        ({"LENGTH_MODEL": __file__}, {}, "test_settings.py is no model of lengths"),
         ({"MAX_RUNNING": "9"}, {"max_running_requests": 8}, "--laps-max-running 9 above"),
         ({}, {"schedule_policy": "lpm"}, "--schedule-policy lpm: it reorders"),
     ],

@@ -16,7 +16,7 @@ from laps_sglang.lengths.state import State
 
 ENOUGH = 256
 """Finished requests before the first prediction; about so many newest ones judge the model."""
-_KEPT = 4000
+KEPT = 2000
 """Newest requests that are learnt from again."""
 _AGAIN = 63
 """Most of those that are learnt from along with each new one: at first a quarter of them, so that
@@ -24,8 +24,6 @@ what a file told is not drowned by the first few after it."""
 _RATE = 0.1
 _OF_CLASS = 0.5
 """What a class makes of a row."""
-_LONGEST = 20.0
-"""Of the logarithm of a length, so that no arithmetic overflows."""
 
 
 class LengthLearner:
@@ -45,7 +43,7 @@ class LengthLearner:
         self._model.partial_fit(csr_matrix((1, COLUMNS)), [0.0])  # makes the arrays
         self._model.coef_[:] = state.weights
         self._model.intercept_[:] = state.intercept
-        self._seen: deque[tuple[Features, float]] = deque(maxlen=_KEPT)
+        self._seen: deque[tuple[Features, float]] = deque(maxlen=KEPT)
         self._draw = np.random.default_rng(0)
 
     @property
@@ -54,14 +52,22 @@ class LengthLearner:
         return self.state.learnt >= ENOUGH and self.state.error < self.state.error_of_mean
 
     def predict(self, requests: Sequence[Features]) -> list[float]:
-        """Return the log of the output length of each of at least one request."""
-        logs: list[float] = self._model.predict(_matrix(requests)).clip(0.0, _LONGEST).tolist()
-        return logs
+        """Return the log of the output length of each of at least one request.
+
+        A prompt that is like none before can make the line that was fitted go anywhere: nothing is
+        predicted to be longer than any output has been.
+        """
+        logs = self._model.predict(_matrix(requests))
+        bounded: list[float] = logs.clip(0.0, self.state.longest).tolist()
+        return bounded
 
     def learn(self, request: Features, output_tokens: int) -> None:
         """Learn from a request that finished with so many tokens."""
         log = float(np.log(max(output_tokens, 1)))
         self._judge(self.predict([request])[0], log)
+        if self.state.learnt == 1:
+            # Else what all have in common is learnt as if it were due to the first ones' features.
+            self._model.intercept_[:] = log
         count = len(self._seen)
         again = self._draw.integers(count, size=min(_AGAIN, count // 4)) if count else ()
         batch = [(request, log), *(self._seen[index] for index in again)]
@@ -73,6 +79,7 @@ class LengthLearner:
     def _judge(self, predicted: float, log: float) -> None:
         state = self.state
         state.learnt += 1
+        state.longest = max(state.longest, log)
         share = 1.0 / min(state.learnt, ENOUGH)
         state.error += share * (abs(predicted - log) - state.error)
         state.error_of_mean += share * (abs(state.mean - log) - state.error_of_mean)

@@ -34,8 +34,10 @@ class State:
     intercept: float = 0.0
     learnt: int = 0
     """Finished requests that were learnt from."""
+    longest: float = 0.0
+    """Greatest log length that there was."""
     mean: float = 0.0
-    """Mean log length."""
+    """Mean log length of the newest."""
     error: float = 0.0
     """Mean error of the model."""
     error_of_mean: float = 0.0
