@@ -43,6 +43,11 @@ class Memory:
         self._delay = physics.plan_delay
         self._round_tokens = drafts + 1
 
+    @property
+    def residents(self) -> int:
+        """Requests that hold KV cache."""
+        return len(self._residents)
+
     def grow(self, tokens: int) -> None:
         """Note `tokens` more in the residents' contexts."""
         self.used += tokens

@@ -52,7 +52,7 @@ class Model:
                 HOST_S + CONTEXT * self.kv_bytes / bandwidth + verify_s,
             ),
             max_running=max_running,
-            max_resident=4 * max_running,
+            max_resident=16 * max_running,
             kv_tokens=int((MEMORY * self.gpus - weights) / self.kv_bytes),
             prefill_s=OVERHEAD_S,
             prefill_token_s=2.0 * self.parameters / compute,

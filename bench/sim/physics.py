@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 
 class RoundTime(Protocol):
@@ -59,6 +59,9 @@ class Physics:
     plan_delay: int = 0
     """Iterations by which a plan is late: 0, or 1 as in SGLang's overlap loop."""
 
+    share_prefills: ClassVar[bool] = True
+    """Whether newcomers wait for company (`laps.engine.company`) where a prefill takes time."""
+
     def __post_init__(self) -> None:
         if self.max_running < 1:
             raise ValueError(f"max_running must be at least 1, got {self.max_running}")
@@ -70,3 +73,10 @@ class Physics:
     def prefill_seconds(self, tokens: int) -> float:
         """Return the time of a prefill of `tokens`, in one iteration."""
         return self.prefill_s + self.prefill_token_s * tokens
+
+
+@dataclass(frozen=True)
+class PrefillsAtOnce(Physics):
+    """A worker that admits every newcomer as soon as it deserves to run, as SGLang does."""
+
+    share_prefills: ClassVar[bool] = False

@@ -6,7 +6,7 @@ An iteration starts at a boundary, the end of the one before:
 2. Requests that arrived meanwhile are received. The plan does not know them yet: by `rank_by` they
    run only where it leaves room. They are in the next report.
 3. The first `max_running` of those that can run are chosen, by rank. A request can run if it is
-   resident or there is memory to admit it.
+   resident or there is memory to admit it, unless it waits for company (`laps.engine.company`).
 4. If some of these are not resident and a prefill takes time, the iteration is their prefill, and
    nobody decodes. Else it is a verify round (and a prefill that takes no time).
 """
@@ -14,7 +14,9 @@ An iteration starts at a boundary, the end of the one before:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 
+from laps.engine.company import Company
 from laps.engine.engine import Engine
 from laps.engine.selection import rank_by
 from laps.engine.types import Arrival, Capacity, Handle, Snapshot, StepReport
@@ -59,6 +61,7 @@ class SimWorker:
         ]
         self._drafts = drafts
         self._on_finish = on_finish
+        self._company = Company()
         self._plan = self._newest = self.engine.plan()
         # The batch, the accept lengths still to come for each in it, and when the next one is due.
         self._batch: dict[Handle, SimRequest] = {}
@@ -156,20 +159,40 @@ class SimWorker:
         """Choose who runs, and return when the iteration ends."""
         self._begun_s = now_s
         if not self._settled:
+            candidates, all_may = self._candidates()
             chosen, newcomers = self.memory.choose(
-                self._ranked(), self._physics.max_running, self._batch, self.iterations
+                candidates, self._physics.max_running, self._batch, self.iterations
             )
             if newcomers:
+                self._company.admitted(len(newcomers), self.iterations)
                 tokens = sum(request.context for request in newcomers)
                 if seconds := self._physics.prefill_seconds(tokens):
                     self._in_prefill = newcomers
                     return now_s + seconds
                 self._prefill(newcomers)
             self._swap(chosen)
+            self._settled = all_may
         if self.memory.limited:
             self._make_room()
         self._decodes = True
         return now_s + self._round_s[len(self._batch) - 1]
+
+    def _candidates(self) -> tuple[Iterator[SimRequest], bool]:
+        """Return those that may run, by rank, and whether these are all that are live.
+
+        If not, newcomers wait for company while residents fill the batch.
+        """
+        ranked = self._ranked()
+        if not (self._physics.prefill_s and self._physics.share_prefills):
+            return ranked, True
+        wanted = self._physics.max_running
+        best = list(islice(ranked, wanted))
+        newcomers = 0
+        if self.memory.residents >= wanted:
+            newcomers = sum(not request.resident for request in best)
+        if self._company.waits(newcomers, wanted, self.iterations):
+            return (request for request in chain(best, ranked) if request.resident), False
+        return chain(best, ranked), True
 
     def _ranked(self) -> Iterator[SimRequest]:
         """Iterate over the live requests in the order of `rank_by`, sorting no more than needed."""
@@ -194,7 +217,6 @@ class SimWorker:
                 self._batch[request.handle] = request
                 self._coming.append(iter(request.accept_lengths[request.done :]))
         self._next_due = min(request.due for request in self._batch.values())
-        self._settled = True
 
     def _leave(self, handles: list[Handle]) -> None:
         if not handles:

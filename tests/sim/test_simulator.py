@@ -14,7 +14,7 @@ from sim.direct import latencies
 from sim.host import run
 from sim.measured import measured_rounds
 from sim.oracle import Oracle
-from sim.physics import Buckets, Linear, Physics
+from sim.physics import Buckets, Linear, Physics, PrefillsAtOnce
 from sim.simulate import simulate
 from sim.worker import SimWorker
 from sim.workload import Workload, plain
@@ -87,6 +87,21 @@ def test_a_prefill_blocks_decoding() -> None:
     late = replace(workload, arrival_s=np.array([0.0, 3.5]))
     # 0-2 s first prefill, 2-3 and 3-4 s two rounds, 4-8 s second prefill.
     assert run(late, physics, FCFS).latency_s.tolist() == [4.0, 5.5]
+
+
+def test_newcomers_who_displace_others_share_their_prefills() -> None:
+    busy = replace(
+        Case(load=0.95, requests=1_500),
+        physics=Physics(prefill_s=0.008, plan_delay=1),
+    )
+    alone = replace(busy, physics=PrefillsAtOnce(prefill_s=0.008, plan_delay=1))
+    shared, apart = (simulate(case, "laps-sd+") for case in (busy, alone))
+    assert shared.run.rounds == pytest.approx(apart.run.rounds, rel=0.1)
+    prefills = [result.run.iterations - result.run.rounds for result in (shared, apart)]
+    assert prefills[0] < 0.8 * prefills[1]
+    assert shared.figures.mean_s < apart.figures.mean_s
+    # Who displaces nobody does not wait.
+    assert (simulate(busy, "fcfs").latency_s == simulate(alone, "fcfs").latency_s).all()
 
 
 def test_paused_requests_are_demoted_for_a_round_and_prefilled_again() -> None:

@@ -1,0 +1,65 @@
+"""Newcomers share their prefills in SGLang's real loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.one_at_a_time import FixedPlanner, finish, same_texts
+from engine.real_loop import RealLoop
+from engine.real_scheduler import Setup
+from laps.engine.company import MEMORY, PATIENCE
+
+pytestmark = pytest.mark.engine
+
+REQUESTS = 20
+BUSY = 8 * MEMORY
+"""Admissions lately: eight in each step."""
+RUNNING = 3
+
+
+def batches_of(overlap: bool, admitted: int, arrivals: dict[int, int]) -> list[tuple[str, Any]]:
+    """Run requests that come at these iterations, each before all others in the plan's order."""
+    setup = Setup(overlap=overlap, slots=REQUESTS, kv_tokens=4096, max_running=RUNNING)
+    loop, planner = RealLoop(setup), FixedPlanner()
+    try:
+        loop.plan_with(planner)
+        planner.order(*range(REQUESTS, 0, -1))
+        loop.worker._company.admitted(admitted, 0)
+        reqs: list[Any] = []
+
+        def each(iteration: int) -> None:
+            for _ in range(arrivals.get(iteration, 0)):
+                reqs.append(loop.submit(f"r{len(reqs)}", range(5), 60))
+
+        finish(loop, reqs, each)
+        same_texts(reqs)
+        batches: list[tuple[str, Any]] = list(loop.scheduler.model_worker.batches)
+        return batches
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("overlap", [True, False], ids=["overlap", "sync"])
+def test_newcomers_wait_for_each_other_where_many_come(overlap: bool) -> None:
+    arrivals = dict.fromkeys(range(1, 2 * REQUESTS, 2), 1)
+
+    def sizes(admitted: int) -> list[int]:
+        batches = batches_of(overlap, admitted, arrivals)
+        return [len(rids) for mode, rids in batches if mode == "EXTEND"]
+
+    apart, together = sizes(0), sizes(BUSY)
+    assert apart == [1] * REQUESTS
+    assert max(together) > 1
+    assert len(together) < REQUESTS == sum(together)
+
+
+@pytest.mark.parametrize("overlap", [True, False], ids=["overlap", "sync"])
+def test_company_that_does_not_come_is_not_waited_for_without_end(overlap: bool) -> None:
+    def rounds_before_the_second(admitted: int) -> int:
+        modes = [mode for mode, _ in batches_of(overlap, admitted, {1: RUNNING, 6: 1})]
+        first, second = (place for place, mode in enumerate(modes) if mode == "EXTEND")
+        return second - first - 1
+
+    assert rounds_before_the_second(BUSY) == rounds_before_the_second(0) + PATIENCE
