@@ -12,7 +12,7 @@ from sim.cells import Cell
 from sim.lengths import Lengths
 from sim.measured import measured_rounds
 from sim.models import MODELS
-from sim.physics import Physics
+from sim.physics import Physics, PrefillsAtOnce
 from sim.predictions import Classes, Lognormal, NoHint, Useless
 from sim.tables import ORACLE, STOCK
 from sim.tenants import Tenant
@@ -75,6 +75,7 @@ ONE_RUNNING = Case(requests=3_000, physics=Physics(max_running=1))
 BASE = Case(requests=2_500, load=0.95)
 LOADS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.2)
 PREFILL = Physics(prefill_s=5e-3, prefill_token_s=30e-6)
+AT_ONCE = PrefillsAtOnce(prefill_s=PREFILL.prefill_s, prefill_token_s=PREFILL.prefill_token_s)
 
 
 def closed(count: int) -> Case:
@@ -225,6 +226,7 @@ EXPERIMENTS = {
                 "reference": BASE,
                 "plan one step late": replace(BASE, physics=Physics(plan_delay=1)),
                 "prefill": replace(BASE, physics=PREFILL),
+                "prefill, no company": replace(BASE, physics=AT_ONCE),
                 "prefill, 32 slots": replace(BASE, physics=replace(PREFILL, max_resident=32)),
                 "prefill, 30k tokens of KV": replace(
                     BASE, physics=replace(PREFILL, kv_tokens=30_000)
