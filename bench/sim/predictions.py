@@ -39,7 +39,9 @@ class Lognormal:
 
 @dataclass(frozen=True)
 class Classes:
-    """A BERT classifier's error: the mean length of the class that it puts the request in.
+    """A real predictor's error: the mean length of the class that it puts the request in.
+
+    A BERT classifier's, or that of a worker that learns lengths from prompts.
 
     The class is drawn from P(class | rank of the true length), measured; ranks are those within
     this workload, so that the error carries over to other lengths. The mean is over the requests

@@ -18,11 +18,18 @@ MOST = 10_000
 """Requests that are kept while there is no planner process; the oldest are forgotten first."""
 
 
+def ends(tokens: Sequence[int]) -> array[int]:
+    """Return the tokens of a prompt that count, as 64-bit integers."""
+    if len(tokens) <= HEAD + TAIL:
+        return array("q", tokens)
+    return array("q", tokens[:HEAD]) + array("q", tokens[-TAIL:])
+
+
 class Told(NamedTuple):
     """Sent before the report in which these requests arrive, or finish."""
 
     prompts: tuple[tuple[Handle, bytes], ...]
-    """The tokens that count of those that arrived, as 64-bit integers."""
+    """The ends of the prompts of those that arrived, as bytes."""
     lengths: tuple[tuple[Handle, int], ...]
     """Output tokens of those that finished; an aborted one teaches nothing."""
 
@@ -36,10 +43,7 @@ class PromptLog:
 
     def arrived(self, handle: Handle, tokens: Sequence[int]) -> None:
         """Note the prompt of a request."""
-        ends = array("q", tokens[: HEAD + TAIL])
-        if len(tokens) > HEAD + TAIL:
-            ends[HEAD:] = array("q", tokens[-TAIL:])
-        self._prompts.append((handle, ends.tobytes()))
+        self._prompts.append((handle, ends(tokens).tobytes()))
 
     def finished(self, handle: Handle, output_tokens: int) -> None:
         """Note that a request ran to its end."""
