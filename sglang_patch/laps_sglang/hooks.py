@@ -95,8 +95,8 @@ class Hooks:
     def charge_paused(self, result: None, adder: Any, *args: Any, **kw: Any) -> None:
         """Count what paused requests will still allocate in the admission budget."""
         self.worker.memory.adder = adder
-        for req in self.worker.paused.reqs:
-            self._engine.charge(adder, adder._get_running_request_total_token_offset(req))
+        paused = self.worker.paused.reqs
+        self._engine.charge(adder, sum(map(adder._get_running_request_total_token_offset, paused)))
 
     def decode(self, original: Callable[..., Any], scheduler: Any, batch: Any) -> Any:
         """Pause and resume, then let SGLang prepare the round."""

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import Any
 
-from laps.engine.selection import rank_by
 from laps.engine.types import Plan
 from laps_sglang.compat import Engine as SglangEngine
 from laps_sglang.ledger import Ledger, handle_of
 from laps_sglang.paused import PausedBatch, Req
+from laps_sglang.ranking import best_of
 from laps_sglang.surgery import Batch
 
 
@@ -52,18 +52,15 @@ class Memory:
         room = None if limit is None else limit - self._ledger.waiting - len(self._demoted)
         if not self._paused or (room is not None and room <= 0):
             return []
-        rank = rank_by(plan)
-
-        def cost(req: Req) -> tuple[int, tuple[int, int]]:
-            before, index = rank(handle_of(req) or 0)
-            return self.loss(req), (-before, -index)
-
-        settled = [
-            req
+        settled = {
+            handle_of(req): req
             for req in self._paused.settled(iteration)
             if id(req) not in keep and _can_start_anew(req) and not self._engine.beams([req])
-        ]
-        return sorted(settled, key=cost)[:room]
+        }
+        resident = self._ledger.resident
+        best_first = best_of(plan, len(resident), resident)
+        worst_first = [settled[handle] for handle in reversed(best_first) if handle in settled]
+        return sorted(worst_first, key=self.loss)[:room]
 
     def demote(self, req: Req, running: Batch) -> None:
         """Give up the KV cache and slot of the paused `req`; `requeue` follows."""
