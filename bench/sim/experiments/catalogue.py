@@ -182,6 +182,8 @@ EXPERIMENTS = {
                 "lognormal 0.8": replace(BASE, predictions=Lognormal(0.8)),
                 "lognormal 1.2": replace(BASE, predictions=Lognormal(1.2)),
                 "BERT classes": replace(BASE, predictions=Classes()),
+                "learnt, references": replace(BASE, predictions=Classes("prompts-references")),
+                "learnt, SmolLM2": replace(BASE, predictions=Classes("prompts-smollm2")),
                 "none": replace(BASE, predictions=NoHint()),
                 "useless": replace(BASE, predictions=Useless()),
             },

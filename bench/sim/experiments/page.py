@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from sim.tables import HEADINGS, ORACLE, STOCK, against, line, markdown, mean_of
 TEXT = Path(__file__).with_name("page.md")
 ESTIMATES = Path(__file__).parents[2] / "results" / "estimates.json"
 """Written by `python -m estimators`."""
+PROMPTS = ESTIMATES.with_name("prompts.json")
+"""Written by `python -m estimators.prompts`."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Page:
         parts = {experiment.name: self.part(experiment) for experiment in experiments}
         rows = {experiment.name: self.store.rows(experiment) for experiment in experiments}
         parts["estimates"] = estimates(ESTIMATES)
+        parts["prompts"] = "\n\n".join(prompts(PROMPTS))
         parts["targets"] = targets.table(rows["reference"], rows["arrivals"])
         text = re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], TEXT.read_text())
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,6 +98,22 @@ def estimates(path: Path) -> str:
         for name, stages in by_stage.items()
     ]
     return markdown(["", *next(iter(by_stage.values()))], content)
+
+
+def prompts(path: Path) -> Iterator[str]:
+    """Yield for each set of answers a table of how well predictors do, by data set."""
+    for answers, found in json.loads(path.read_text()).items():
+        counts = found.pop("requests")
+        content = []
+        for predictor, by_source in found.items():
+            cells = ((f"{of['error']:.2f}", of["tau"]) for of in by_source.values())
+            both = (
+                error if tau is None else f"{error}, {round(tau, 2) + 0.0:.2f}"
+                for error, tau in cells
+            )
+            content.append([predictor, *both])
+        headings = [answers, *(f"{source} ({count:,})" for source, count in counts.items())]
+        yield markdown(headings, content)
 
 
 def by_tenant(experiment: Experiment, rows: Sequence[Row]) -> str:
