@@ -7,6 +7,9 @@ from pathlib import Path
 from e2e.load import Job, Output, ask_all, jobs
 from e2e.servers import SMOLLM2, Variant, assert_clean, flush, internal_state, sglang, until
 
+ROUND_TOKENS = 6
+"""More than a round brings in any variant."""
+
 
 def jobs_of(variant: Variant) -> list[Job]:
     """The jobs that a variant is tested with; fewer for the one real model, which is slow."""
@@ -32,5 +35,9 @@ class Stock:
                 outputs = ask_all(server.base_url, jobs_of(variant))
                 assert "laps" not in internal_state(server)
                 assert_clean(server)
+            for job in jobs_of(variant):
+                output = outputs[job.name]
+                ends_early = len(output.token_ids) + ROUND_TOKENS <= job.max_tokens
+                assert output.finish_reason == "length" or ends_early, job
             self._outputs[variant.model] = outputs
         return self._outputs[variant.model]
