@@ -31,11 +31,23 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
 
 
 @pytest.fixture(scope="session")
-def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SglangServer]:
+def length_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file in which the replicas keep what they learn of lengths."""
+    return tmp_path_factory.mktemp("lengths") / "lengths.npz"
+
+
+@pytest.fixture(scope="session")
+def replicas(
+    tmp_path_factory: pytest.TempPathFactory, length_model: Path
+) -> Iterator[SglangServer]:
     """Two data-parallel replicas, of which each runs one request at a time, in random order."""
     log = tmp_path_factory.mktemp("replicas") / "sglang.log"
     with fake_random_service() as address:
-        laps = ("--laps-endpoint", address, "--laps-max-running", "1")
+        laps = [
+            *("--laps-endpoint", address),
+            *("--laps-max-running", "1"),
+            *("--laps-length-model", str(length_model)),
+        ]
         with sglang(PLAIN, log, "--dp-size", "2", *FLAGS, *laps, loop=SYNC) as server:
             yield server
 
