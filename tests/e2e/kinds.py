@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 from sglang.srt.sampling.custom_logit_processor import DisallowedTokensLogitsProcessor
 
-from e2e.load import WORDS
-from e2e.servers import PATIENCE_S
+from e2e.load import ANSWER_TIMEOUT_S, WORDS
 from testbed.launch import SglangServer
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -78,13 +77,13 @@ def _turns(server: SglangServer, body: dict[str, Any]) -> list[tuple[str, Any, l
 
 
 def _post(server: SglangServer, path: str, body: dict[str, Any]) -> httpx.Response:
-    response = httpx.post(f"{server.base_url}/{path}", json=body, timeout=PATIENCE_S)
+    response = httpx.post(f"{server.base_url}/{path}", json=body, timeout=ANSWER_TIMEOUT_S)
     return response.raise_for_status()
 
 
 def _choices(server: SglangServer, body: dict[str, Any]) -> list[tuple[str, Any, list[float]]]:
     """Text, reason to finish, and numbers (log probabilities, hidden states) of every choice."""
-    response = httpx.post(f"{server.base_url}/generate", json=body, timeout=PATIENCE_S)
+    response = httpx.post(f"{server.base_url}/generate", json=body, timeout=ANSWER_TIMEOUT_S)
     if response.is_client_error:
         return [(response.json()["error"]["message"], None, [])]
     response.raise_for_status()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from openai import OpenAI, Stream
 from openai.types import Completion
 
-ANSWER_TIMEOUT_S = 240.0
+ANSWER_TIMEOUT_S = 600.0
+"""Longest wait for an answer: on a busy machine a whole load may be served before it."""
 WORDS = ("bada", "femi", "gohu", "karen", "lovi", "mizu", "nepa", "rota", "savo", "tiwe", "zago")
 
 
