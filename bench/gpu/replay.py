@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from laps.engine.types import PolicySpec
 from laps.policies.base import Policy
 from sim.host import run
 from sim.oracle import Oracle
-from sim.physics import Buckets, Physics
+from sim.physics import Buckets, Physics, PrefillsAtOnce
 from sim.simulate import parse_policy
 from sim.workload import Rounds, Workload
 
@@ -88,13 +89,16 @@ def physics_of(row: Row) -> Physics:
     # A batch that was never full takes at least as long as the largest that there was.
     rising = np.maximum.accumulate(seconds).tolist()
     points = [*zip(sizes, rising, strict=True), (running, rising[-1])]
-    return Physics(
+    physics = Physics(
         round_time=Buckets(tuple(point for point in points if point[0] <= running)),
         max_running=running,
-        max_resident=running if row["policy"] == STOCK else row["resident"],
+        max_resident=row["resident"],
         prefill_s=row["prefill_s"],
         plan_delay=1,
     )
+    if row["policy"] == STOCK:
+        return PrefillsAtOnce.of(replace(physics, max_resident=running))
+    return physics
 
 
 def workload_of(jobs: Sequence[Job], pool: Pool) -> Workload:

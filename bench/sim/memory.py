@@ -88,6 +88,17 @@ class Memory:
             raise ValueError(TOO_SMALL)
         return chosen, newcomers
 
+    def admit(self, requests: Iterator[SimRequest], batch: int) -> list[SimRequest]:
+        """Admit the first of `requests`, as long as they fit beside a round of `batch` as it is."""
+        admitted = []
+        for request in requests:
+            tokens = self.used + request.context + self._round_tokens * (batch + 1)
+            if tokens > self._kv_tokens or self.residents >= self._slots:
+                break
+            self._admit(request)
+            admitted.append(request)
+        return admitted
+
     def short(self, batch: int) -> bool:
         """Whether the tokens of a round of `batch` requests do not fit."""
         return self.used + self._round_tokens * batch > self._kv_tokens

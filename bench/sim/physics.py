@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol
 
 
@@ -60,7 +60,7 @@ class Physics:
     """Iterations by which a plan is late: 0, or 1 as in SGLang's overlap loop."""
 
     share_prefills: ClassVar[bool] = True
-    """Whether newcomers wait for company (`laps.engine.company`) where a prefill takes time."""
+    """Whether newcomers share prefills (`laps.engine.company`), where one takes time."""
 
     def __post_init__(self) -> None:
         if self.max_running < 1:
@@ -80,3 +80,8 @@ class PrefillsAtOnce(Physics):
     """A worker that admits every newcomer as soon as it deserves to run, as SGLang does."""
 
     share_prefills: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, physics: Physics) -> Physics:
+        """Return such a worker that is like `physics` in all else."""
+        return cls(**{part.name: getattr(physics, part.name) for part in fields(physics)})

@@ -14,7 +14,11 @@ from sim.case import Case
 from sim.gittins import Gittins
 from sim.host import Run, run
 from sim.oracle import Oracle
+from sim.physics import PrefillsAtOnce
 from sim.workload import Floats, Workload
+
+STOCK, SHARING = "fcfs", "fcfs-sharing"
+"""FCFS as SGLang has it, and with newcomers that share prefills."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +110,18 @@ def simulate(
 
     The same seed gives every policy the same requests, drafts included.
     """
-    workload = case.draw(seed)
+    workload, physics = case.draw(seed), case.physics
     if isinstance(policy, str):
         policy = parse_policy(policy)
+    if isinstance(policy, PolicySpec) and policy.name == STOCK:
+        physics = PrefillsAtOnce.of(physics)
+    elif isinstance(policy, PolicySpec) and policy.name == SHARING:
+        policy = PolicySpec(STOCK)
     if isinstance(policy, PolicySpec) and policy.name == Oracle.name:
         policy = Oracle(workload.rounds.counts)
     elif isinstance(policy, PolicySpec) and policy.name == Gittins.name:
         policy = Gittins.of(case, workload)
-    outcome = run(workload, case.physics, policy, case.workers, case.dispatch, progress)
+    outcome = run(workload, physics, policy, case.workers, case.dispatch, progress)
     return Result(case, workload, outcome)
 
 
@@ -121,7 +129,8 @@ def parse_policy(text: str) -> PolicySpec:
     """Return the policy that `NAME` or `NAME:PARAMETER=VALUE:PARAMETER=VALUE` names.
 
     Values are JSON where they can be read as it, else strings. `oracle` is the clairvoyant one,
-    `gittins` the one that knows all odds.
+    `gittins` the one that knows all odds. `fcfs` is stock SGLang, which admits each newcomer by
+    itself; `fcfs-sharing` is FCFS under this project's worker.
     """
     name, *settings = text.split(":")
     parameters: dict[str, float | int | str | bool] = {}

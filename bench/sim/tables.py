@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from sim.cells import Row
+from sim.simulate import STOCK
 from sim.statistics import Estimate, estimate, ratio
 
 ORACLE = "oracle"
-STOCK = "fcfs"
 
 HEADINGS = (
     "policy",

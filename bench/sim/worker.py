@@ -7,6 +7,7 @@ An iteration starts at a boundary, the end of the one before:
    run only where it leaves room. They are in the next report.
 3. The first `max_running` of those that can run are chosen, by rank. A request can run if it is
    resident or there is memory to admit it, unless it waits for company (`laps.engine.company`).
+   With newcomers those come along who are next in line; they are resident, and do not run.
 4. If some of these are not resident and a prefill takes time, the iteration is their prefill, and
    nobody decodes. Else it is a verify round (and a prefill that takes no time).
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 
-from laps.engine.company import Company
+from laps.engine.company import SHORT, Company
 from laps.engine.engine import Engine
 from laps.engine.selection import rank_by
 from laps.engine.types import Arrival, Capacity, Handle, Snapshot, StepReport
@@ -62,6 +63,7 @@ class SimWorker:
         self._drafts = drafts
         self._on_finish = on_finish
         self._company = Company()
+        self._share = physics.share_prefills and physics.prefill_s > 0.0
         self._plan = self._newest = self.engine.plan()
         # The batch, the accept lengths still to come for each in it, and when the next one is due.
         self._batch: dict[Handle, SimRequest] = {}
@@ -164,6 +166,7 @@ class SimWorker:
                 candidates, self._physics.max_running, self._batch, self.iterations
             )
             if newcomers:
+                newcomers += self._next_in_line(len(newcomers))
                 self._company.admitted(len(newcomers), self.iterations)
                 tokens = sum(request.context for request in newcomers)
                 if seconds := self._physics.prefill_seconds(tokens):
@@ -183,7 +186,7 @@ class SimWorker:
         If not, newcomers wait for company while residents fill the batch.
         """
         ranked = self._ranked()
-        if not (self._physics.prefill_s and self._physics.share_prefills):
+        if not self._share:
             return ranked, True
         wanted = self._physics.max_running
         best = list(islice(ranked, wanted))
@@ -193,6 +196,15 @@ class SimWorker:
         if self._company.waits(newcomers, wanted, self.iterations):
             return (request for request in chain(best, ranked) if request.resident), False
         return chain(best, ranked), True
+
+    def _next_in_line(self, newcomers: int) -> list[SimRequest]:
+        """Admit those who come along with so many newcomers."""
+        if not self._share:
+            return []
+        count = self._company.size(self._physics.max_running, self.iterations) - newcomers
+        waiting = (request for request in self._ranked() if not request.resident)
+        along = (r for r in islice(waiting, max(count, 0)) if r.context <= SHORT)
+        return self.memory.admit(along, len(self._batch) + newcomers)
 
     def _ranked(self) -> Iterator[SimRequest]:
         """Iterate over the live requests in the order of `rank_by`, sorting no more than needed."""

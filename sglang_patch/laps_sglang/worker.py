@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
-from laps.engine.company import Company
 from laps.engine.types import Capacity, Handle, Plan, Snapshot
 from laps_sglang.compat import Engine as SglangEngine
 from laps_sglang.ledger import Ledger, handle_of
@@ -24,6 +23,7 @@ from laps_sglang.memory import Memory
 from laps_sglang.paused import PausedBatch, Req
 from laps_sglang.planner import Planner
 from laps_sglang.ranking import best_of
+from laps_sglang.sharing import Sharing
 from laps_sglang.surgery import Batch, drop_finished, merge
 
 
@@ -53,7 +53,7 @@ class Worker:
         self.plan = Plan()
         self.memory = Memory(scheduler, engine, self.paused, self.ledger)
         self.counters = {"pauses": 0, "resumes": 0, "plans": 0}
-        self._company = Company()
+        self._sharing = Sharing(scheduler, self.paused, self.ledger)
         self._speculative = not scheduler.spec_algorithm.is_none()
         self._filtered: object = None
         self._nothing_to_offer: object = None
@@ -129,7 +129,10 @@ class Worker:
         queue: list[Req] = scheduler.waiting_queue
         best = self._deserving(running)
         offered = [req for req in best if self.ledger.is_waiting(req)]
-        waits = self._waits_for_company(offered, running)
+        cap, iteration = self.capacity.max_running, self._iteration
+        waits = self._sharing.waits(
+            [] if self._urgent(offered) else offered, running, cap, iteration
+        )
         if waits:
             offered = []
         keep = {id(req) for req in best}
@@ -138,6 +141,8 @@ class Worker:
                 running.batch_is_full = False  # SGLang looks again only when a row has left
             if scheduler.chunked_req is None:
                 self.memory.free_slots(len(offered), lambda: self._victims(keep), running)
+                newcomers = len(offered)
+                offered += self._sharing.next_in_line(self.plan, best, newcomers, cap, iteration)
         elif not waits:
             self._nothing_to_offer = self._state()
         scheduler.waiting_queue = list(offered)
@@ -151,7 +156,7 @@ class Worker:
         self.memory.requeue()
         if out.batch_to_run is not None:
             self.ledger.admitted(out.batch_to_run.reqs)
-            self._company.admitted(len(set(offered).difference(left)), self._iteration)
+            self._sharing.admitted(len(set(offered).difference(left)), iteration)
         elif self.paused and out.running_batch.is_empty():
             # SGLang decodes, and knows that it is not idle, only if a batch of its own holds a row.
             best = self._best(self.paused.ending(), self.ledger.resident)
@@ -169,16 +174,6 @@ class Worker:
         if self.scheduler.chunked_req is not None:
             urgent += self._urgent([self.scheduler.chunked_req])
         return self._best(urgent + ledger.waiting_first, ledger.live)
-
-    def _waits_for_company(self, offered: Sequence[Req], running: Batch) -> bool:
-        """Return whether the newcomers wait for others to share their prefill.
-
-        Only while residents fill the batch and no prefill is under way, and nobody who is urgent.
-        """
-        filled = len(running.reqs) + len(self.paused) >= self.capacity.max_running
-        alone = filled and self.scheduler.chunked_req is None
-        newcomers = len(offered) if alone and not self._urgent(offered) else 0
-        return self._company.waits(newcomers, self.capacity.max_running, self._iteration)
 
     def _victims(self, keep: Container[int] = ()) -> list[Req]:
         return self.memory.victims(self.plan, self._iteration, keep)

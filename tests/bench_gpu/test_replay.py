@@ -38,7 +38,8 @@ def test_rounds_take_what_they_took_in_the_run() -> None:
     # What chance made quicker counts as no slower than a smaller batch; 17 is more than may run.
     assert seconds == [0.009, 0.009, 0.009, 0.009, 0.012, 0.012]
     assert (physics.prefill_s, physics.plan_delay, physics.max_resident) == (0.008, 1, 64)
-    assert physics_of(measured("stock")).max_resident == 16
+    stock = physics_of(measured("stock"))
+    assert (stock.max_resident, stock.share_prefills) == (16, False)
 
 
 def test_the_requests_are_those_of_the_run() -> None:
@@ -56,6 +57,6 @@ def test_runs_are_simulated_where_the_prefill_was_measured(tmp_path: Path) -> No
     (tmp_path / "compare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = {row["policy"]: row for row in replays(tmp_path)}
     assert list(found) == ["stock", "fcfs", "laps-sd+", "oracle"]
-    assert found["stock"]["mean_s"] == found["fcfs"]["mean_s"] > 0.0
+    assert found["stock"]["mean_s"] >= found["fcfs"]["mean_s"] > 0.0
     assert found["oracle"]["mean_s"] <= found["fcfs"]["mean_s"]
     assert found["oracle"]["preemptions"] > 0

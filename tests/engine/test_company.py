@@ -26,7 +26,7 @@ def batches_of(overlap: bool, admitted: int, arrivals: dict[int, int]) -> list[t
     try:
         loop.plan_with(planner)
         planner.order(*range(REQUESTS, 0, -1))
-        loop.worker._company.admitted(admitted, 0)
+        loop.worker._sharing.admitted(admitted, 0)
         reqs: list[Any] = []
 
         def each(iteration: int) -> None:
@@ -63,3 +63,14 @@ def test_company_that_does_not_come_is_not_waited_for_without_end(overlap: bool)
         return second - first - 1
 
     assert rounds_before_the_second(BUSY) == rounds_before_the_second(0) + PATIENCE
+
+
+@pytest.mark.parametrize("overlap", [True, False], ids=["overlap", "sync"])
+def test_those_next_in_line_come_along_and_pause(overlap: bool) -> None:
+    batches = batches_of(overlap, BUSY, {1: RUNNING, 4: REQUESTS - RUNNING})
+    prefills = [rids for mode, rids in batches if mode == "EXTEND"]
+    assert len(prefills[0]) == RUNNING
+    # Three are to run, and the others that share their prefill are ready before they can.
+    assert len(prefills[1]) > RUNNING
+    assert prefills[1][0] == f"r{REQUESTS - 1}"
+    assert all(len(rids) <= RUNNING for mode, rids in batches if mode == "DECODE")

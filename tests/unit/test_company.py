@@ -25,6 +25,7 @@ def test_they_wait_while_others_will_save_more_than_they_lose(newcomers: int, wa
     # 16 run, and a request is admitted in 3 of 16 steps: up to 3 share a prefill.
     company = busy(MEMORY * 3 // 16)
     assert company.waits(newcomers, 16, 0) is waits
+    assert company.size(16, 0) == 3
 
 
 def test_a_rate_fades_when_nobody_comes() -> None:

@@ -14,7 +14,8 @@ from sim.measured import measured_rounds
 from sim.models import MODELS
 from sim.physics import Physics, PrefillsAtOnce
 from sim.predictions import Classes, Lognormal, NoHint, Useless
-from sim.tables import ORACLE, STOCK
+from sim.simulate import SHARING, STOCK
+from sim.tables import ORACLE
 from sim.tenants import Tenant
 
 SHORT_REQUESTS = 300
@@ -23,6 +24,7 @@ SHORT_POLICIES = (STOCK, "laps-sd", ORACLE)
 NO_AGE = "laps-sd+:patience=1e6"
 """The operating point of `laps-sd+` for the mean: age never counts."""
 CHOSEN = (STOCK, "srtf", "laps-sd", "laps-sd+", NO_AGE, ORACLE)
+WITH_PREFILLS = (STOCK, SHARING, *CHOSEN[1:])
 ALL = (
     *(STOCK, "sjf", "srtf", "las", "mlfq"),
     *("laps-sd:order=strict", "laps-sd", "laps-sd+", NO_AGE, ORACLE),
@@ -75,7 +77,6 @@ ONE_RUNNING = Case(requests=3_000, physics=Physics(max_running=1))
 BASE = Case(requests=2_500, load=0.95)
 LOADS = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.2)
 PREFILL = Physics(prefill_s=5e-3, prefill_token_s=30e-6)
-AT_ONCE = PrefillsAtOnce(prefill_s=PREFILL.prefill_s, prefill_token_s=PREFILL.prefill_token_s)
 
 
 def closed(count: int) -> Case:
@@ -219,6 +220,7 @@ EXPERIMENTS = {
                 "0.1B, measured, 16 running": measured("chain", 16),
                 "0.1B, measured, 48 running": replace(measured("tree", 48), requests=10_000),
             },
+            policies=WITH_PREFILLS,
         ),
         Experiment(
             "hosts",
@@ -228,13 +230,14 @@ EXPERIMENTS = {
                 "reference": BASE,
                 "plan one step late": replace(BASE, physics=Physics(plan_delay=1)),
                 "prefill": replace(BASE, physics=PREFILL),
-                "prefill, no company": replace(BASE, physics=AT_ONCE),
+                "prefill, not shared": replace(BASE, physics=PrefillsAtOnce.of(PREFILL)),
                 "prefill, 32 slots": replace(BASE, physics=replace(PREFILL, max_resident=32)),
                 "prefill, 30k tokens of KV": replace(
                     BASE, physics=replace(PREFILL, kv_tokens=30_000)
                 ),
                 "4 workers": replace(BASE, workers=4),
             },
+            policies=WITH_PREFILLS,
         ),
         Experiment(
             "million",

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from sim.cells import Row
 from sim.experiments.catalogue import Experiment
-from sim.tables import ORACLE, STOCK, against, policies_of
+from sim.simulate import STOCK
+from sim.tables import ORACLE, against, policies_of
 
 plt.rcParams["svg.hashsalt"] = "laps"  # the same data give the same file
 plt.rcParams["svg.fonttype"] = "none"

@@ -14,8 +14,9 @@ from sim.cells import Row
 from sim.experiments import figures, targets
 from sim.experiments.catalogue import Experiment
 from sim.experiments.store import Store
+from sim.simulate import STOCK
 from sim.statistics import Estimate
-from sim.tables import HEADINGS, ORACLE, STOCK, against, line, markdown, mean_of, policies_of
+from sim.tables import HEADINGS, ORACLE, against, line, markdown, mean_of, policies_of
 
 TEXT = Path(__file__).with_name("page.md")
 ESTIMATES = Path(__file__).parents[2] / "results" / "estimates.json"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sim.cells import Row
 from sim.experiments.catalogue import NO_AGE
-from sim.tables import ORACLE, STOCK, against, markdown
+from sim.simulate import STOCK
+from sim.tables import ORACLE, against, markdown
 
 PLUS = "laps-sd+"
 HEADINGS = ("target", "at most", "operating point", "load as named", "load as far from the oracle")

@@ -1,25 +1,33 @@
-"""Newcomers wait for company: while a prefill runs nobody decodes, be it of one request or of two.
+"""Newcomers share prefills: while one runs nobody decodes, be it of one request or of two.
 
 A prefill of a prompt of usual length takes about as long as a verify round, because both read all
-weights once; who joins it adds little. While residents fill the batch, nothing idles when those who
-would displace some of them are not admitted yet. So waiting one round more costs each of the m
-newcomers a round. It brings `rate` others, on average, and each of these spares all who run a
-prefill: a round each. Hence they wait as long as m < rate * running.
+weights once; who joins it adds little. So it pays to have fewer and larger ones, in two ways:
 
-With few arrivals that is never; near capacity, with 16 running, for the second or third. No source:
-our own rule.
+- *Who displaces others waits for company.* While residents fill the batch, nothing idles when those
+  who would displace some of them are not admitted yet. Waiting one round more costs each of the m
+  newcomers a round. It brings `rate` others, on average, and each of these spares all who run a
+  prefill: a round each. Hence they wait as long as m < rate * running.
+- *Those next in line come along*, up to that number. They pause after the prefill, and fill the
+  next free places at once.
+
+With few arrivals nobody waits and nobody comes along; near capacity, with 16 running, two or three
+share a prefill. No source: our own rule.
 """
 
 from __future__ import annotations
 
+from math import ceil
+
 PATIENCE = 8
 """Steps that a newcomer waits for company at most: they are added to its first token."""
+SHORT = 4096
+"""Tokens to compute of one who comes along, at most: more would be no little addition."""
 MEMORY = 256
 """Steps after which an admission counts 1/e in the rate of admissions."""
 
 
 class Company:
-    """Whether the newcomers of one worker wait. Steps are numbered by the host, ascending."""
+    """How the newcomers of one worker share prefills. Steps are numbered by the host, ascending."""
 
     def __init__(self) -> None:
         self._rate = 0.0
@@ -37,9 +45,11 @@ class Company:
             return False
         if self._since is None:
             self._since = step
-        if step - self._since >= PATIENCE:
-            return False
-        return newcomers < self._rate_at(step) * running
+        return step - self._since < PATIENCE and newcomers < self.size(running, step)
+
+    def size(self, running: int, step: int) -> int:
+        """Return how many should share a prefill for which `running` others wait."""
+        return ceil(self._rate_at(step) * running)
 
     def admitted(self, newcomers: int, step: int) -> None:
         """Take note of admissions."""

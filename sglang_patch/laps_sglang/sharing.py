@@ -1,0 +1,51 @@
+"""Who shares a prefill with whom: the rule of `laps.engine.company` on one scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from laps.engine.company import SHORT, Company
+from laps.engine.types import Plan
+from laps_sglang.ledger import Ledger, handle_of
+from laps_sglang.paused import PausedBatch, Req
+from laps_sglang.ranking import best_of
+from laps_sglang.surgery import Batch
+
+
+class Sharing:
+    """Asked in every step, before SGLang admits. Depends on what all ranks share only."""
+
+    def __init__(self, scheduler: Any, paused: PausedBatch, ledger: Ledger) -> None:
+        self._scheduler = scheduler
+        self._paused = paused
+        self._ledger = ledger
+        self._company = Company()
+
+    def waits(
+        self, newcomers: Sequence[Req], running: Batch, max_running: int, iteration: int
+    ) -> bool:
+        """Return whether `newcomers`, none of them urgent, wait for others.
+
+        Only while residents fill the batch, and no prefill is under way.
+        """
+        filled = len(running.reqs) + len(self._paused) >= max_running
+        count = len(newcomers) if filled and self._scheduler.chunked_req is None else 0
+        return self._company.waits(count, max_running, iteration)
+
+    def next_in_line(
+        self, plan: Plan, best: Sequence[Req], newcomers: int, max_running: int, iteration: int
+    ) -> list[Req]:
+        """Return the waiting requests that come along with so many newcomers, out of `best`."""
+        slots: int = self._scheduler.req_to_token_pool.available_size()
+        count = min(self._company.size(max_running, iteration), slots) - newcomers
+        if count <= 0:
+            return []
+        live = self._ledger.live
+        known = {*map(handle_of, best), *self._ledger.resident}
+        waiting = [live[handle].req for handle in best_of(plan, count, live, known)]
+        return [r for r in waiting if len(r.origin_input_ids) + len(r.output_ids) <= SHORT]
+
+    def admitted(self, newcomers: int, iteration: int) -> None:
+        """Take note of admissions."""
+        self._company.admitted(newcomers, iteration)
