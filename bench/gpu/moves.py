@@ -13,11 +13,8 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterator
-from concurrent import futures
-from contextlib import contextmanager
 from typing import Any
 
-import grpc
 import numpy as np
 
 from gpu.contest import read_rows
@@ -25,6 +22,7 @@ from gpu.figures import Row
 from gpu.load import Clients
 from gpu.prompts import read_prompts
 from gpu.servers import arguments, internal_state, note_machine, server, tapped
+from gpu.worker_link import serving
 from gpu.workload import all_at_once
 from laps import wire
 from laps.v1 import worker_pb2, worker_pb2_grpc
@@ -67,20 +65,6 @@ class FakeRotatingService(worker_pb2_grpc.WorkerLinkServicer):
             yield worker_pb2.ServiceMessage(plan=plan)
 
 
-@contextmanager
-def rotating() -> Iterator[tuple[FakeRotatingService, str]]:
-    """Serve one on a free port; yields it, and its address."""
-    service = FakeRotatingService()
-    link = grpc.server(futures.ThreadPoolExecutor(2))
-    worker_pb2_grpc.add_WorkerLinkServicer_to_server(service, link)
-    port = link.add_insecure_port("127.0.0.1:0")
-    link.start()
-    try:
-        yield service, f"127.0.0.1:{port}"
-    finally:
-        link.stop(None)
-
-
 def main() -> None:
     options = arguments("gpu.moves", __doc__).parse_args()
     path = options.out / "moves.jsonl"
@@ -97,7 +81,8 @@ def main() -> None:
     note_machine(options, "moves")
     prompts = read_prompts(options.prompts, SEED)
     texts = [prompts[index % len(prompts)].text for index in range(2 * running)]
-    with rotating() as (service, address), Clients() as clients:
+    service = FakeRotatingService()
+    with serving(service) as address, Clients() as clients:
         laps = ("--laps-endpoint", address, "--laps-max-running", str(running))
         slots = ("--max-running-requests", str(len(texts)))
         with server(options, "tree", "moves", *laps, *slots, environment=tapped()) as process:

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from gpu.prompts import Prompt, Reply, read_prompts, send_closed
-from gpu.recorder import Recorder, recording
+from gpu.recorder import Recorder
 from gpu.servers import arguments, note_machine, server
 from gpu.shapes import SHAPES
+from gpu.worker_link import serving
 
 CLIENTS = 48
 SWEEP = (1, 2, 4, 8, 16, 24, 32, 40, 48)
@@ -42,7 +43,8 @@ def main() -> None:
 
 def record(shape: str, prompts: list[Prompt], options: argparse.Namespace) -> None:
     """Record one draft shape."""
-    with recording() as (recorder, address):
+    recorder = Recorder()
+    with serving(recorder) as address:
         process = server(
             options,
             shape,

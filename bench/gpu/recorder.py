@@ -7,12 +7,8 @@ recorded runs as stock SGLang does, and what it reports is what every policy wou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent import futures
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-
-import grpc
 
 from laps import wire
 from laps.engine.engine import Engine
@@ -88,17 +84,3 @@ class Recorder(worker_pb2_grpc.WorkerLinkServicer):
                 round_s=report.round_s,
             )
         )
-
-
-@contextmanager
-def recording() -> Iterator[tuple[Recorder, str]]:
-    """Serve a recorder on a free port; yields it, and its address."""
-    recorder = Recorder()
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    worker_pb2_grpc.add_WorkerLinkServicer_to_server(recorder, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield recorder, f"127.0.0.1:{port}"
-    finally:
-        server.stop(None)
