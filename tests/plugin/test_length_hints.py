@@ -92,6 +92,23 @@ def test_a_resync_keeps_predictions(path: Path) -> None:
     assert requests == (predicted[0], arrivals[1], arrivals[2], arrival(4))
 
 
+def test_who_came_while_there_was_no_planner_process_is_in_the_snapshot(path: Path) -> None:
+    hints = LengthHints(path, saves=True)
+    hints.take(told({1: LONG, 2: SHORT, 3: LONG}))
+    hints.report(report(arrival(3)))
+    (first,) = hints.snapshot(Snapshot(9, 1.0, Capacity(2, 4), (arrival(1),))).requests
+    assert 150 < first.hints.predicted_tokens < 400
+    assert not hints._prompts  # the second one has left
+
+
+def test_who_arrives_and_leaves_in_one_report_is_forgotten(path: Path) -> None:
+    hints = LengthHints(path, saves=True)
+    hints.take(told({1: LONG, 2: LONG}, {1: 1}))
+    hints.report(report(arrival(1), arrival(2), finished=(1,), aborted=(2,)))
+    assert not hints._live
+    assert not hints._predicted
+
+
 def test_nothing_is_predicted_before_enough_is_learnt(tmp_path: Path) -> None:
     hints = LengthHints(tmp_path / "lengths.npz", saves=True)
     draw = random.Random(1)
@@ -167,6 +184,7 @@ def test_a_disk_that_is_full_is_told_and_nothing_more(
     hints.save()
     assert "cannot save what was learnt of lengths: [Errno 28]" in caplog.text
     assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_file_that_broke_since_the_start_is_left_alone(

@@ -52,7 +52,7 @@ class LengthHints:
         """Return what the file holds; it was good when the server started."""
         try:
             return load(self._path) if self._path.exists() else new_state()
-        except LengthModelError as error:
+        except (LengthModelError, OSError) as error:
             logger.error("laps: learns lengths anew, and leaves the file alone: %s", error)
             self._saves = False
             return new_state()
@@ -66,16 +66,22 @@ class LengthHints:
 
     def report(self, report: StepReport) -> StepReport:
         """Return `report` with predictions in it, and forget who left."""
-        for handle in report.finished + report.aborted:
+        if report.arrived:
+            self._meet(report.arrived)
+            report = report._replace(arrived=self._hinted(report.arrived))
+        for handle in report.finished + report.aborted:  # perhaps as soon as they arrived
             self._live.pop(handle, None)
             self._predicted.pop(handle, None)
-        if not report.arrived:
-            return report
-        self._meet(report.arrived)
-        return report._replace(arrived=self._hinted(report.arrived))
+        return report
 
     def snapshot(self, snapshot: Snapshot) -> Snapshot:
-        """Return `snapshot` with what was predicted when its requests arrived."""
+        """Return `snapshot` with what was predicted when its requests arrived.
+
+        After it no prompt is waited for: those left are of requests that came, and perhaps went,
+        while there was no planner process to report them to.
+        """
+        self._meet(snapshot.requests)
+        self._prompts.clear()
         return replace(snapshot, requests=self._hinted(snapshot.requests))
 
     def _meet(self, arrivals: Sequence[Arrival]) -> None:
