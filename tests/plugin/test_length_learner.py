@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import random
 from array import array
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from laps_sglang.lengths import learner as learner_module
 from laps_sglang.lengths import state as state_module
-from laps_sglang.lengths.features import Features, features
+from laps_sglang.lengths.features import COLUMNS, Features, features
 from laps_sglang.lengths.learner import ENOUGH, LengthLearner
 from laps_sglang.lengths.prompts import HEAD, TAIL, PromptLog
 from laps_sglang.lengths.state import LengthModelError, check, load, new_state, save
@@ -115,6 +116,16 @@ LENIENT = taught()
 """Learns from one example after the other of the test above."""
 
 
+def test_very_long_prompts_are_learnt_from_as_well() -> None:
+    draw = random.Random(9)
+    long = [request(draw, SUM)._replace(length=features(EMPTY, 2**20, "").length) for _ in "abcd"]
+    lessons = (lesson for pair in answers(400) for lesson in (pair, (draw.choice(long), 20)))
+    assert taught(*lessons).tells
+
+
+EMPTY = np.array([], np.int64)
+
+
 @given(st.lists(st.integers(0, 2**31), max_size=2 * (HEAD + TAIL)), st.booleans())
 def test_of_a_long_prompt_both_ends_count(tokens: list[int], packed: bool) -> None:
     log = PromptLog()
@@ -150,9 +161,17 @@ def test_what_was_learnt_comes_back_from_the_file(tmp_path: Path) -> None:
 
 def _archive(**changes: object) -> bytes:
     arrays = vars(new_state()) | {"format": state_module.FORMAT} | changes
+    return _saved(np.savez, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def _saved(how: Callable[..., None], *arrays: object, **named: object) -> bytes:
     file = io.BytesIO()
-    np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
+    how(file, *arrays, **named)
     return file.getvalue()
+
+
+def _flipped(data: bytes) -> bytes:
+    return data[:64] + bytes([data[64] ^ 255]) + data[65:]
 
 
 NOT_MODELS: dict[str, Callable[[], bytes]] = {
@@ -166,6 +185,12 @@ NOT_MODELS: dict[str, Callable[[], bytes]] = {
     "not finite": lambda: _archive(intercept=np.nan),
     "words for numbers": lambda: _archive(mean="four"),
     "pickled": lambda: _archive(mean=np.array({}, dtype=object)),
+    "one array": lambda: _saved(np.save, np.zeros(3)),
+    "broken inside": lambda: _flipped(_saved(np.savez_compressed, **vars(new_state()))),
+    "complex": lambda: _archive(mean=1j),
+    "less than nothing learnt": lambda: _archive(learnt=-1),
+    "answers without end": lambda: _archive(longest=1000.0),
+    "weights without bounds": lambda: _archive(weights=np.full(COLUMNS, -1e308)),
 }
 
 
@@ -177,6 +202,22 @@ def test_what_is_no_model_is_refused(tmp_path: Path, kind: str) -> None:
     path.write_bytes(NOT_MODELS[kind]())
     with pytest.raises(LengthModelError, match=rf"{path.name} is .*: remove it, or name another"):
         check(path)
+
+
+def test_a_file_is_for_its_owner_and_two_who_write_it_do_not_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "lengths.npz", taught(*answers(3)).state
+
+    def meanwhile(fd: int) -> None:
+        monkeypatch.undo()
+        save(other, path)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    save(new_state(), path)
+    assert load(path).learnt == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 A scheduler has no text, so it is tokens that count: which there are, and which follow each other.
 Each is hashed into one of a fixed number of columns (the hashing trick: Weinberger et al. 2009,
-arXiv 0902.2206), so that no vocabulary has to be known, and no prompt can be read from what was
-learnt.
+arXiv 0902.2206), so that no vocabulary has to be known.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ _CLASSES = 1 << 8
 COLUMNS = _TOKENS + _CLASSES + 1
 """Those, the columns for classes, and one for the prompt's length."""
 
+_LONG = 1 << 15
+"""Prompts of more tokens are all alike: rows much longer than 1 make gradient descent diverge."""
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """An odd number without a pattern, of the golden ratio (Knuth, volume 3, section 6.4)."""
 
@@ -51,7 +52,7 @@ def features(
     return Features(
         np.unique(places.astype(np.uint16)),
         _TOKENS + zlib.crc32(repr(request_class).encode()) % _CLASSES,
-        (math.log(max(prompt_tokens, 1)) - 4.0) / 2.0,
+        (math.log(min(max(prompt_tokens, 1), _LONG)) - 4.0) / 2.0,
     )
 
 

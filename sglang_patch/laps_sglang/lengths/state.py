@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
-import zipfile
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from laps_sglang.lengths.features import COLUMNS
 
 FORMAT = "sglang-laps lengths 1"
 """A file of another format is refused: features of another kind would make nonsense of it."""
+_MOST = 1e6
+"""Nothing that was learnt comes near to it; what is beyond would overflow in predictions."""
+_LONGEST = math.log(2**31)
 
 
 class LengthModelError(ValueError):
@@ -54,7 +58,7 @@ def load(path: Path) -> State:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # what breaks numpy depends on where a file is broken
         raise LengthModelError(
             f"{path} is no model of lengths ({error}): remove it, or name another file"
         ) from error
@@ -63,13 +67,7 @@ def load(path: Path) -> State:
         raise LengthModelError(
             f"{path} is no model of lengths of this version: remove it, or name another file"
         )
-    shapes_fit = all(
-        array.shape == ((COLUMNS,) if name == "weights" else ()) for name, array in arrays.items()
-    )
-    if not shapes_fit or not all(
-        np.issubdtype(array.dtype, np.number) and np.isfinite(array).all()
-        for array in arrays.values()
-    ):
+    if not all(_fits(name, array) for name, array in arrays.items()):
         raise LengthModelError(f"{path} is damaged: remove it, or name another file")
     return State(
         weights=arrays.pop("weights").astype(np.float64),
@@ -78,18 +76,29 @@ def load(path: Path) -> State:
     )
 
 
+def _fits(name: str, array: NDArray[Any]) -> bool:
+    """Return whether `array` can have been learnt as the field `name` of a State."""
+    if array.shape != ((COLUMNS,) if name == "weights" else ()) or array.dtype.kind not in "iuf":
+        return False
+    least, most = {"learnt": (0.0, 2.0**63), "longest": (0.0, _LONGEST)}.get(name, (-_MOST, _MOST))
+    return bool(((least <= array) & (array <= most)).all())
+
+
 def save(state: State, path: Path) -> None:
     """Write `state`; whoever reads `path` meanwhile finds the old file or the new one, whole.
 
-    Raises OSError.
+    Its owner alone may read it: weights tell something of the prompts. Raises OSError.
     """
     arrays: dict[str, Any] = vars(state) | {"weights": state.weights.astype(np.float32)}
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        np.savez(file, format=FORMAT, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", delete=False) as file:
+        try:
+            np.savez(file, format=FORMAT, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
 
 
 def check(path: Path) -> None:
