@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from laps.engine.company import SHORT, Company
@@ -34,18 +36,39 @@ class Sharing:
         return self._company.waits(count, max_running, iteration)
 
     def next_in_line(
-        self, plan: Plan, best: Sequence[Req], newcomers: int, max_running: int, iteration: int
+        self,
+        plan: Plan,
+        best: Sequence[Req],
+        newcomers: Sequence[Req],
+        max_running: int,
+        iteration: int,
     ) -> list[Req]:
-        """Return the waiting requests that come along with so many newcomers, out of `best`."""
+        """Return the waiting requests that come along with `newcomers`, out of `best`.
+
+        As many as one prefill holds whole: the rest of one that is cut would take another.
+        """
         slots: int = self._scheduler.req_to_token_pool.available_size()
-        count = min(self._company.size(max_running, iteration), slots) - newcomers
+        count = min(self._company.size(max_running, iteration), slots) - len(newcomers)
         if count <= 0:
             return []
         live = self._ledger.live
         known = {*map(handle_of, best), *self._ledger.resident}
         waiting = [live[handle].req for handle in best_of(plan, count, live, known)]
-        return [r for r in waiting if len(r.origin_input_ids) + len(r.output_ids) <= SHORT]
+        short = [req for req in waiting if _tokens(req) <= SHORT]
+        # As if nothing were cached: SGLang looks that up when it admits them.
+        room = (self._scheduler.chunked_prefill_size or math.inf) - sum(map(self._paged, newcomers))
+        held = accumulate(map(self._paged, short))
+        return [req for req, tokens in zip(short, held, strict=True) if tokens <= room]
+
+    def _paged(self, req: Req) -> int:
+        """Return what SGLang takes off a prefill's tokens for `req`: whole pages."""
+        page: int = self._scheduler.page_size
+        return -(-_tokens(req) // page) * page
 
     def admitted(self, newcomers: int, iteration: int) -> None:
         """Take note of admissions."""
         self._company.admitted(newcomers, iteration)
+
+
+def _tokens(req: Req) -> int:
+    return len(req.origin_input_ids) + len(req.output_ids)

@@ -141,8 +141,7 @@ class Worker:
                 running.batch_is_full = False  # SGLang looks again only when a row has left
             if scheduler.chunked_req is None:
                 self.memory.free_slots(len(offered), lambda: self._victims(keep), running)
-                newcomers = len(offered)
-                offered += self._sharing.next_in_line(self.plan, best, newcomers, cap, iteration)
+                offered += self._sharing.next_in_line(self.plan, best, offered, cap, iteration)
         elif not waits:
             self._nothing_to_offer = self._state()
         scheduler.waiting_queue = list(offered)

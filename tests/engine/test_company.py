@@ -19,7 +19,9 @@ BUSY = 8 * MEMORY
 RUNNING = 3
 
 
-def batches_of(overlap: bool, admitted: int, arrivals: dict[int, int]) -> list[tuple[str, Any]]:
+def batches_of(
+    overlap: bool, admitted: int, arrivals: dict[int, int], prompt: int = 5
+) -> list[tuple[str, Any]]:
     """Run requests that come at these iterations, each before all others in the plan's order."""
     setup = Setup(overlap=overlap, slots=REQUESTS, kv_tokens=4096, max_running=RUNNING)
     loop, planner = RealLoop(setup), FixedPlanner()
@@ -31,7 +33,7 @@ def batches_of(overlap: bool, admitted: int, arrivals: dict[int, int]) -> list[t
 
         def each(iteration: int) -> None:
             for _ in range(arrivals.get(iteration, 0)):
-                reqs.append(loop.submit(f"r{len(reqs)}", range(5), 60))
+                reqs.append(loop.submit(f"r{len(reqs)}", range(len(reqs), len(reqs) + prompt), 60))
 
         finish(loop, reqs, each)
         same_texts(reqs)
@@ -74,3 +76,11 @@ def test_those_next_in_line_come_along_and_pause(overlap: bool) -> None:
     assert len(prefills[1]) > RUNNING
     assert prefills[1][0] == f"r{REQUESTS - 1}"
     assert all(len(rids) <= RUNNING for mode, rids in batches if mode == "DECODE")
+
+
+def test_nobody_who_comes_along_is_cut_in_two() -> None:
+    """SGLang fills a prefill to the last token, here 64: the rest would take one of its own."""
+    batches = batches_of(True, BUSY, {1: RUNNING, 6: REQUESTS - RUNNING}, prompt=15)
+    prefills = [rids for mode, rids in batches if mode == "EXTEND"]
+    assert max(map(len, prefills)) == RUNNING + 1
+    assert sum(map(len, prefills)) == REQUESTS
