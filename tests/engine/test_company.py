@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from engine.one_at_a_time import FixedPlanner, finish, same_texts
+from engine.random_load import Load, run_random_load
 from engine.real_loop import RealLoop
 from engine.real_scheduler import Setup
+from engine.test_pause import MODES
 from laps.engine.company import MEMORY, PATIENCE
 
 pytestmark = pytest.mark.engine
@@ -84,3 +86,24 @@ def test_nobody_who_comes_along_is_cut_in_two() -> None:
     prefills = [rids for mode, rids in batches if mode == "EXTEND"]
     assert max(map(len, prefills)) == RUNNING + 1
     assert sum(map(len, prefills)) == REQUESTS
+
+
+@pytest.mark.parametrize(("speculative", "overlap"), MODES)
+def test_a_random_load_that_shares_prefills_loses_nothing(speculative: bool, overlap: bool) -> None:
+    """`run_random_load` fails if a request is aborted, its text differs, or anything leaks."""
+    largest = 0
+
+    def each(loop: RealLoop, reqs: list[Any]) -> None:
+        nonlocal largest
+        if len(reqs) == 1:
+            loop.worker._sharing.admitted(BUSY, 0)
+        batches = loop.scheduler.model_worker.batches[-1:]
+        largest = max([largest, *(len(rids) for mode, rids in batches if mode == "EXTEND")])
+
+    for seed in range(3):
+        setup = Setup(speculative, overlap, slots=12, kv_tokens=230, seed=seed)
+        load = Load(
+            seed, requests=24, aborts=5, tokens=(20, 60), longest_prompt=20, scarce_memory=True
+        )
+        assert run_random_load(setup, load, each)["pauses"] > 0
+    assert largest > 2
