@@ -65,9 +65,9 @@ class Sharing:
         page: int = self._scheduler.page_size
         return -(-_tokens(req) // page) * page
 
-    def admitted(self, newcomers: int, iteration: int) -> None:
-        """Take note of admissions."""
-        self._company.admitted(newcomers, iteration)
+    def admitted(self, newcomers: int, iteration: int, some_left: bool = False) -> None:
+        """Take note of admissions; `some_left` if newcomers were offered and not taken."""
+        self._company.admitted(newcomers, iteration, some_left)
 
 
 def _tokens(req: Req) -> int:

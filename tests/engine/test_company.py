@@ -35,7 +35,11 @@ def batches_of(
 
         def each(iteration: int) -> None:
             for _ in range(arrivals.get(iteration, 0)):
-                reqs.append(loop.submit(f"r{len(reqs)}", range(len(reqs), len(reqs) + prompt), 60))
+                reqs.append(
+                    loop.submit(
+                        f"r{len(reqs)}", range(len(reqs) * prompt, (len(reqs) + 1) * prompt), 60
+                    )
+                )
 
         finish(loop, reqs, each)
         same_texts(reqs)
@@ -86,6 +90,13 @@ def test_nobody_who_comes_along_is_cut_in_two() -> None:
     prefills = [rids for mode, rids in batches if mode == "EXTEND"]
     assert max(map(len, prefills)) == RUNNING + 1
     assert sum(map(len, prefills)) == REQUESTS
+
+
+def test_those_whom_no_prefill_holds_together_wait_once() -> None:
+    """A prompt fills a prefill: once the first newcomer has been admitted, so are the others."""
+    batches = batches_of(True, BUSY, {1: RUNNING, 8: RUNNING}, prompt=64)
+    places = [place for place, (mode, _) in enumerate(batches) if mode == "EXTEND"]
+    assert places[-RUNNING:] == [*range(places[RUNNING], places[RUNNING] + RUNNING)]
 
 
 @pytest.mark.parametrize(("speculative", "overlap"), MODES)

@@ -45,6 +45,14 @@ def test_the_wait_has_an_end_and_begins_anew_with_the_next() -> None:
     assert all(company.waits(1, 16, PATIENCE + 6 + step) for step in range(PATIENCE))
 
 
+def test_who_found_no_room_does_not_wait_anew() -> None:
+    company = busy(10 * MEMORY)
+    assert all(company.waits(2, 16, step) for step in range(PATIENCE))
+    assert not company.waits(2, 16, PATIENCE)
+    company.admitted(1, PATIENCE, some_left=True)
+    assert not company.waits(1, 16, PATIENCE + 1)
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 6), st.integers(0, 64), st.integers(1, 5)), min_size=1, max_size=60

@@ -51,11 +51,12 @@ class Company:
         """Return how many should share a prefill for which `running` others wait."""
         return ceil(self._rate_at(step) * running)
 
-    def admitted(self, newcomers: int, step: int) -> None:
-        """Take note of admissions."""
+    def admitted(self, newcomers: int, step: int, some_left: bool = False) -> None:
+        """Take note of admissions; if `some_left` out for want of room, their wait goes on."""
         self._rate = self._rate_at(step) + newcomers / MEMORY
         self._rated_at = step
-        self._since = None
+        if not some_left:
+            self._since = None
 
     def _rate_at(self, step: int) -> float:
         return self._rate * (1.0 - 1.0 / MEMORY) ** (step - self._rated_at)
