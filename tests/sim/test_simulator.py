@@ -89,7 +89,7 @@ def test_a_prefill_blocks_decoding() -> None:
     assert run(late, physics, FCFS).latency_s.tolist() == [4.0, 5.5]
 
 
-@pytest.mark.parametrize("policy", ["fcfs", "laps-sd+"])
+@pytest.mark.parametrize("policy", ["fcfs-sharing", "laps-sd+"])
 def test_newcomers_share_their_prefills(policy: str) -> None:
     shared, apart = (
         simulate(Case(load=0.95, requests=1_500, physics=kind(prefill_s=0.008)), policy)
