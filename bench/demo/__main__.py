@@ -36,6 +36,8 @@ def main() -> None:
     options = parser.parse_args()
     # A plain kill, too, must unwind and stop what was started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A shell's background jobs are born deaf to Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     console = Console()
     OUT.mkdir(exist_ok=True)
     try:
@@ -134,13 +136,14 @@ async def one_run(
 
 def show_doors(system: System, console: Console) -> None:
     """Print how to use the running system from another terminal."""
-    python = f"{sys.executable} -m laps.cli"
     console.print(
-        "Three doors, to try from another terminal while it runs:\n"
+        "To try from another terminal while it runs:\n"
         f"  curl {system.openai_url}/v1/chat/completions -H 'Content-Type: application/json' "
         """-d '{"model":"default","messages":[{"role":"user","content":"Hello!"}]}'\n"""
-        f"  {python} generate --endpoint {system.service} 'Why is the sky blue?'\n"
-        f"  {python} queues --endpoint {system.service}",
+        f"  export LAPS_ENDPOINT={system.service} PATH={Path(sys.executable).parent}:$PATH\n"
+        "  laps generate 'Why is the sky blue?'\n"
+        "  laps workers; laps queues; laps requests\n"
+        f"and with the SDK: SyncLapsClient({system.service!r})",
         soft_wrap=True,
         highlight=False,
         markup=False,

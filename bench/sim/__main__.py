@@ -30,6 +30,8 @@ RESULTS = ROOT / "bench" / "results"
 DOCS = ROOT / "docs"
 SHORT = ROOT / "build" / "sim"
 """Where short runs go: they are to see that everything works."""
+MAX_WIDTH = 200
+"""Of a table: cut off by a narrow terminal rather than by us."""
 
 
 @app.command()
@@ -58,7 +60,7 @@ def compare(
     order = policies.split(",")
     rows.sort(key=lambda row: order.index(row["policy"]))
     title = f"load {load}, {running} running, {seeds} x {requests} requests"
-    console.print(terminal(title, rows))
+    Console(width=MAX_WIDTH).print(terminal(title, rows))
 
 
 @app.command("run")
@@ -83,6 +85,8 @@ def run_experiments(
             console.print(f"{experiment.name}: {experiment.title}")
             keep = partial(store.append, experiment)
             simulate_all(cells, jobs, console, keep)
+        else:
+            console.print(f"{experiment.name}: nothing to simulate that is not there")
 
 
 @app.command()

@@ -157,7 +157,11 @@ class Decider:
 
     def rest(self) -> bool:
         """Do a piece of what can wait, and return whether there was any: for the pipe's thread."""
-        return self._lengths is not None and self._lengths.rest()
+        if self._lengths is None or not self._lengths.rest():
+            return False
+        with self._lock:
+            self._describe()
+        return True
 
     def close(self) -> None:
         """Save what was learnt, and close the stream to the service."""

@@ -65,7 +65,11 @@ def test_a_model_is_learnt_from_files_and_added_to(
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", "[]", '{"prompt": "a"}', '{"output": "a"}', '{"prompt": 7, "output": "a"}']
+    "line",
+    [
+        *("nonsense", "[]", '{"prompt": "a"}', '{"output": "a"}', '{"prompt": 7, "output": "a"}'),
+        '{"prompt": "a", "output_tokens": -5}',
+    ],
 )
 def test_a_line_that_is_no_request_is_named(tmp_path: Path, tokenizer: str, line: str) -> None:
     path = tmp_path / "requests.jsonl"
@@ -82,3 +86,13 @@ def test_a_file_that_is_no_model_is_not_written_over(tmp_path: Path, tokenizer: 
     with pytest.raises(SystemExit, match=r"lengths\.npz is no model of lengths"):
         main(["--tokenizer", tokenizer, "--model", str(model), str(tmp_path / "none.jsonl")])
     assert model.read_text() == "something else"
+
+
+def test_files_that_are_not_there_are_named(tmp_path: Path, tokenizer: str) -> None:
+    requests = tmp_path / "requests.jsonl"
+    model = ["--model", str(tmp_path / "lengths.npz")]
+    with pytest.raises(SystemExit, match=r"there is no file .*requests\.jsonl"):
+        main(["--tokenizer", tokenizer, *model, str(requests)])
+    requests.write_text('{"prompt": "a", "output": "a"}\n')
+    with pytest.raises(SystemExit, match=r"there is no tokenizer\.json in nowhere"):
+        main(["--tokenizer", "nowhere", *model, str(requests)])

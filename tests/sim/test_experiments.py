@@ -22,7 +22,7 @@ from sim.experiments.catalogue import ALL, EXPERIMENTS, Experiment
 from sim.experiments.page import Page
 from sim.experiments.store import Store
 from sim.physics import Physics
-from sim.simulate import parse_policy
+from sim.simulate import SHARING, parse_policy
 from sim.statistics import estimate, ratio
 
 SMALL = Case(requests=400, load=0.9)
@@ -102,7 +102,7 @@ def test_a_summary_of_one_seed_is_json(tmp_path: Path) -> None:
 
 def test_every_policy_exists_and_is_compared() -> None:
     for experiment in EXPERIMENTS.values():
-        for name in set(experiment.policies) - {"oracle", "gittins"}:
+        for name in set(experiment.policies) - {"oracle", "gittins", SHARING}:
             build_policy(parse_policy(name))
     assert set(POLICIES) - set(ALL) == {"priority"}
 

@@ -4,7 +4,8 @@
 
 Each line is an object with `prompt` (a text) or `messages` (a chat), and `output` (a text) or
 `output_tokens` (a number); perhaps `tenant` and `max_tokens`. They are learnt from in this order,
-as a worker does; a model that is there is added to. The tokenizer is read with transformers.
+as a worker does; a file that is there is added to, so learn from each request once. Needs the
+extra `lengths` and transformers, which SGLang has.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ from laps_sglang.lengths.state import LengthModelError, check, load, new_state, 
 
 
 class RowError(ValueError):
-    """A line is no finished request; the message says which and what it should be."""
+    """What is to be learnt from is not there, or is no finished request; the message says what."""
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Learn from the files on the command line."""
     parser = argparse.ArgumentParser(prog="laps_sglang.lengths", description=__doc__)
-    parser.add_argument("--tokenizer", required=True, help="the model, or its folder")
-    parser.add_argument("--model", type=Path, required=True, help="file of what is learnt")
+    parser.add_argument("--tokenizer", required=True, help="a folder with tokenizer.json")
+    parser.add_argument(
+        "--model", type=Path, required=True, help="file of what is learnt, as --laps-length-model"
+    )
     parser.add_argument("files", type=Path, nargs="+", help="JSON lines, plain or .gz")
     options = parser.parse_args(arguments)
     try:
@@ -46,12 +49,16 @@ def main(arguments: list[str] | None = None) -> None:
 def learn(tokenizer_path: str, model: Path, files: list[Path]) -> None:
     """Add what `files` teach to `model`. Raises LengthModelError, RowError, OSError."""
     check(model)
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise RowError(f"there is no file {', '.join(missing)}")
+    if not (Path(tokenizer_path) / "tokenizer.json").is_file():
+        raise RowError(f"there is no tokenizer.json in {tokenizer_path}")
     # Only now: who has no scikit-learn has been told what to do.
-    from transformers import AutoTokenizer
+    from transformers import PreTrainedTokenizerFast
 
     from laps_sglang.lengths.learner import LengthLearner
 
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_path)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_path)
     learner = LengthLearner(load(model) if model.exists() else new_state())
     for path in files:
         for request, output_tokens in finished_requests(path, tokenizer):
@@ -87,6 +94,8 @@ def _finished(row: dict[str, Any], tokenizer: Any) -> tuple[Features, int]:
     output_tokens = row.get("output_tokens")
     if output_tokens is None:
         output_tokens = len(tokenizer.encode(row["output"], add_special_tokens=False))
+    if output_tokens < 1:
+        raise ValueError(f"output_tokens is {output_tokens}")
     kind = class_of(Hints(tenant=row.get("tenant", "")), int(row.get("max_tokens", 0)))
     return features(np.array(ends(tokens)), len(tokens), kind), int(output_tokens)
 

@@ -114,7 +114,7 @@ class LengthHints:
         state = self._learner.state
         if self._finished:
             self._learner.learn(*self._finished.popleft())
-            if state.learnt % _SHOWN == 0:
+            if not self._finished or state.learnt % _SHOWN == 0:
                 self.description = self._describe()
             return True
         learnt, then = self._saved
@@ -139,7 +139,7 @@ class LengthHints:
         state = self._learner.state
         return {
             "learnt": state.learnt,
-            "error": round(state.error, 3),
-            "error_of_mean": round(state.error_of_mean, 3),
+            "error": round(state.error, 3) if state.learnt else None,
+            "error_of_mean": round(state.error_of_mean, 3) if state.learnt else None,
             "predicts": self._learner.tells,
         }

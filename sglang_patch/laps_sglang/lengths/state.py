@@ -60,7 +60,7 @@ def load(path: Path) -> State:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # what breaks numpy depends on where a file is broken
         raise LengthModelError(
-            f"{path} is no model of lengths ({error}): remove it, or name another file"
+            f"{path} is no model of lengths: remove it, or name another file"
         ) from error
     wanted = {"format", *(field.name for field in fields(State))}
     if arrays.keys() != wanted or str(arrays.pop("format")) != FORMAT:
@@ -105,12 +105,14 @@ def check(path: Path) -> None:
     """Refuse what cannot be used or kept. Raises LengthModelError."""
     if find_spec("sklearn") is None:
         raise LengthModelError(
-            "--laps-length-model needs scikit-learn: pip install 'sglang-laps[lengths]'"
+            "learning lengths (--laps-length-model) needs scikit-learn: "
+            "pip install 'sglang-laps[lengths]'"
         )
     folder = path.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise LengthModelError(
-            f"--laps-length-model: {folder} is no folder that can be written to; make it first"
+            f"what is learnt of lengths cannot be kept in {path.name}: {folder} is no folder that "
+            "can be written to; make it first"
         )
     if path.exists():
         load(path)
