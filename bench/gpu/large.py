@@ -24,12 +24,12 @@ from gpu.first_pass import LEAST_TOKENS, SHORT_TOKENS, measure_pool
 from gpu.load import Clients
 from gpu.prompts import read_prompts
 from gpu.servers import GPU, MeasurementError, arguments, internal_state, tapped
-from gpu.systems import STOCK, System
+from gpu.systems import ORACLE, STOCK, System
 from gpu.workload import MAX_TOKENS, Pool
 from sim.traces import Traces, load_traces
 
-POLICIES = (STOCK, "srtf", "laps-sd", "laps-sd+")
-LOADS = ("0.95", "0.95-bursts", "0.9")
+POLICIES = (STOCK, "fcfs", "srtf", "mlfq", "laps-sd", "laps-sd+", ORACLE)
+LOADS = ("0.95", "0.95-bursts", "1.1", "0.9")
 PROMPTS = 384
 SHORT_PROMPTS = 8
 SEED = 1
