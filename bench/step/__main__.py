@@ -7,6 +7,7 @@ turns.
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import itertools
 import json
@@ -194,6 +195,7 @@ def summary(case: Case, turns: list[Turn], stock: list[Turn]) -> dict[str, Any]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="step", description=__doc__).parse_args()
     cases = [Case(*values) for values in itertools.product(RUNNING, PAUSED, MODES)]
     stock = [Case(running, 0, STOCK) for running in RUNNING]
     turns: dict[Case, list[Turn]] = {case: [] for case in (*stock, *cases)}
