@@ -23,8 +23,10 @@ logger = logging.getLogger(__name__)
 
 SAVE_S = 30.0
 """How often what was learnt is saved, at most."""
+SHOW_S = 1.0
 _SHOWN = 64
-"""Requests to learn from until what `/server_info` shows is made anew."""
+"""What `/server_info` shows is made anew after so many requests, or so long; the scheduler's thread
+takes it in each time."""
 _MOST_TO_LEARN = 1000
 
 
@@ -45,8 +47,7 @@ class LengthHints:
         self._predicted: dict[Handle, int] = {}
         """Of those of them whose clients said nothing."""
         self._finished: deque[tuple[Features, int]] = deque(maxlen=_MOST_TO_LEARN)
-        self.description = self._describe()
-        """What it has learnt, for `/server_info`."""
+        self._show()
 
     def _begin(self) -> State:
         """Return what the file holds; it was good when the server started."""
@@ -114,8 +115,11 @@ class LengthHints:
         state = self._learner.state
         if self._finished:
             self._learner.learn(*self._finished.popleft())
-            if not self._finished or state.learnt % _SHOWN == 0:
-                self.description = self._describe()
+            if state.learnt % _SHOWN == 0:
+                self._show()
+            return True
+        if self.description["learnt"] != state.learnt and time.monotonic() - self._shown_s > SHOW_S:
+            self._show()
             return True
         learnt, then = self._saved
         if state.learnt == learnt or time.monotonic() - then < SAVE_S:
@@ -135,9 +139,10 @@ class LengthHints:
         except OSError as error:
             logger.error("laps: cannot save what was learnt of lengths: %s", error)
 
-    def _describe(self) -> dict[str, object]:
+    def _show(self) -> None:
         state = self._learner.state
-        return {
+        self._shown_s = time.monotonic()
+        self.description: dict[str, object] = {
             "learnt": state.learnt,
             "error": round(state.error, 3) if state.learnt else None,
             "error_of_mean": round(state.error_of_mean, 3) if state.learnt else None,
