@@ -22,10 +22,10 @@ from gpu.figures import Row
 from gpu.load import Clients
 from gpu.prompts import read_prompts
 from gpu.servers import arguments, internal_state, note_machine, server, tapped
-from gpu.worker_link import serving
 from gpu.workload import all_at_once
 from laps import wire
 from laps.v1 import worker_pb2, worker_pb2_grpc
+from testbed.worker_link import serving
 
 RUNNING = 16
 SWAPS = (0, 1, 2, 4, 8)

@@ -19,7 +19,7 @@ from gpu.prompts import Prompt, Reply, read_prompts, send_closed
 from gpu.recorder import Recorder
 from gpu.servers import arguments, note_machine, server
 from gpu.shapes import SHAPES
-from gpu.worker_link import serving
+from testbed.worker_link import serving
 
 CLIENTS = 48
 SWEEP = (1, 2, 4, 8, 16, 24, 32, 40, 48)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from concurrent import futures
 from contextlib import contextmanager
 from typing import Any
 
-import grpc
-
 from laps.v1 import worker_pb2, worker_pb2_grpc
+from testbed.worker_link import serving
 
 PLAN_TTL_S = 60.0
 """So long that the worker never decides for itself, however busy this process is."""
@@ -52,12 +50,5 @@ def fake_random_service(seed: int = 0, drafts: set[int] | None = None) -> Iterat
 
     `drafts` is filled with the draft lengths of the rounds that are reported.
     """
-    server = grpc.server(futures.ThreadPoolExecutor(4))
-    service = FakeRandomService(seed, set() if drafts is None else drafts)
-    worker_pb2_grpc.add_WorkerLinkServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None)
+    with serving(FakeRandomService(seed, set() if drafts is None else drafts)) as address:
+        yield address

@@ -1,4 +1,4 @@
-"""A worker link that a measurement serves by itself, in place of `laps serve`."""
+"""A worker link that is served by itself, in place of `laps serve`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from laps.v1 import worker_pb2_grpc
 
 @contextmanager
 def serving(servicer: worker_pb2_grpc.WorkerLinkServicer) -> Iterator[str]:
-    """Serve on a free port; yields the address."""
-    server = grpc.server(futures.ThreadPoolExecutor(2))
+    """Serve on a free port, up to four workers at once; yields the address."""
+    server = grpc.server(futures.ThreadPoolExecutor(4))
     worker_pb2_grpc.add_WorkerLinkServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
