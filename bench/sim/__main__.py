@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from laps.cli.common import MAX_WIDTH
 from sim.case import Case
 from sim.cells import Cell, Row, simulate_all
 from sim.experiments.catalogue import EXPERIMENTS, Experiment
@@ -30,8 +31,6 @@ RESULTS = ROOT / "bench" / "results"
 DOCS = ROOT / "docs"
 SHORT = ROOT / "build" / "sim"
 """Where short runs go: they are to see that everything works."""
-MAX_WIDTH = 200
-"""Of a table: cut off by a narrow terminal rather than by us."""
 
 
 @app.command()

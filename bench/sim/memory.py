@@ -2,9 +2,10 @@
 
 The rules are those of the worker plugin (docs/worker.md, "When memory is short"):
 
-- Newcomers are admitted only if they rank among the best `max_running` of all. One that lacks a
-  slot or tokens gets those of paused requests that are not among the best, if that is enough;
-  else admission is closed for this iteration.
+- Newcomers are admitted only if they rank among the best `max_running` of all, or come along with
+  one (`laps.engine.company`), which demotes nobody. One of the best that lacks a slot or tokens
+  gets those of paused requests that are not among the best, if that is enough; else admission is
+  closed for this iteration.
 - A round that does not fit takes from any paused request, then from running ones, but never from
   the last.
 - Who gives way is the one with the least loss, its tokens; of equals the newest. It waits again,

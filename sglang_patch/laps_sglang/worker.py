@@ -113,7 +113,7 @@ class Worker:
     # --- moves -----------------------------------------------------------------------------------
 
     def admit(self, prefill: Callable[[Batch], Any], running: Batch) -> Any:
-        """Let SGLang admit from the waiting queue, but only requests that deserve a slot now.
+        """Let SGLang admit from the waiting queue, but only who deserves a slot or comes along.
 
         `prefill` is SGLang's get_new_batch_prefill; returns its NextBatchPlan. Called once in every
         scheduling decision, before `decode`.
