@@ -109,10 +109,12 @@ class Memory:
 
 
 def _can_start_anew(req: Req) -> bool:
-    """Return whether `req` is the same request after it was admitted again.
+    """Return whether `req` is answered all the same after it was admitted again.
 
-    SGLang forgets the tokens that were counted towards penalties (and min_new_tokens), and drops
-    the output of a request that was given as embeddings. (A group of beams cannot either.)
+    SGLang would count its tokens towards penalties and min_new_tokens anew, drop the output of a
+    request that was given as embeddings, and return the prompt's hidden states twice. The token
+    that the prefill brings goes through a custom logit processor, which speculation leaves out,
+    and may complete a grammar unseen, unless it is an end of sequence that ends the request.
     """
     params = req.sampling_params
     counted = (
@@ -121,4 +123,8 @@ def _can_start_anew(req: Req) -> bool:
         or params.repetition_penalty != 1.0
         or params.min_new_tokens
     )
-    return req.to_finish is None and not counted and req.input_embeds is None
+    told_otherwise = req.input_embeds is not None or req.return_hidden_states
+    sampled_otherwise = req.custom_logit_processor or (
+        req.grammar is not None and params.ignore_eos
+    )
+    return not (req.to_finish is not None or counted or told_otherwise or sampled_otherwise)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from e2e.fake_random_service import fake_random_service
-from e2e.kinds import FLAGS
+from e2e.kinds import FEW_SLOTS, FLAGS
 from e2e.servers import PLAIN, SYNC, sglang
 from e2e.stock import Stock
 from e2e.system import System, running_system
@@ -48,7 +48,7 @@ def replicas(
             *("--laps-max-running", "1"),
             *("--laps-length-model", str(length_model)),
         ]
-        with sglang(PLAIN, log, "--dp-size", "2", *FLAGS, *laps, loop=SYNC) as server:
+        with sglang(PLAIN, log, "--dp-size", "2", *FLAGS, *FEW_SLOTS, *laps, loop=SYNC) as server:
             yield server
 
 

@@ -36,6 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "session": {"session_params": {}},
 }
 FLAGS = ("--enable-custom-logit-processor", "--enable-return-hidden-states")
+FEW_SLOTS = ("--max-running-requests", "6")
 COPIES = 3
 
 

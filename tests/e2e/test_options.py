@@ -1,6 +1,7 @@
 """Whatever options a request carries, it comes out as from stock SGLang, under random plans.
 
-Stock SGLang is asked one thing after the other, the patched server all at once.
+Stock SGLang is asked one thing after the other, the patched server all at once, with slots for a
+few only: whoever comes often displaces a paused request, which has to be admitted again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from e2e.fake_random_service import fake_random_service
-from e2e.kinds import FLAGS, KINDS, answers
+from e2e.kinds import FEW_SLOTS, FLAGS, KINDS, answers
 from e2e.servers import EAGLE, OVERLAP, PLAIN, SYNC, flush, laps_blocks, sglang, until
 from testbed.launch import SglangServer
 
@@ -47,7 +48,7 @@ def eagle_overlap(tmp_path_factory: pytest.TempPathFactory) -> Answered:
     logs = tmp_path_factory.mktemp(EAGLE_OVERLAP)
     with ExitStack() as stack:
         address = stack.enter_context(fake_random_service())
-        laps = ("--laps-endpoint", address, "--laps-max-running", "3")
+        laps = ("--laps-endpoint", address, "--laps-max-running", "3", *FEW_SLOTS)
         stock = sglang(EAGLE, logs / "stock.log", *FLAGS, loop=OVERLAP)
         patched = sglang(EAGLE, logs / "patched.log", *FLAGS, *laps, loop=OVERLAP)
         for server in (stock, patched):
@@ -64,15 +65,17 @@ def plain_sync(tmp_path_factory: pytest.TempPathFactory, replicas: SglangServer)
 
 
 def ask(mode: str, stock: SglangServer, patched: SglangServer) -> Answered:
-    """Ask both servers everything, the patched one until each of its replicas has paused some."""
+    """Ask both servers everything, the patched one until each of its replicas has paused some, and
+    has demoted some."""
     came: list[dict[str, list[Any]]] = []
 
     def paused() -> bool:
         # Where two replicas and their planners share two busy cores, plans are rare.
         assert until(lambda: flush(patched))
         came.append(answers(patched, KINDS_IN[mode], at_once=True))
-        pauses = [int(block["pauses"]) for block in laps_blocks(patched)]
-        return min(pauses) > 0 and sum(pauses) > 10
+        blocks = laps_blocks(patched)
+        pauses = [int(block["pauses"]) for block in blocks]
+        return min(pauses) > 0 and sum(pauses) > 10 and all(b["demotions"] > 0 for b in blocks)
 
     for server in (stock, patched):
         server.wait_until_ready()
