@@ -15,9 +15,10 @@ from __future__ import annotations
 from gpu.contest import add_arguments, contest, shorten
 from gpu.first_pass import measure_pool, natural_lengths
 from gpu.load import Clients
+from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
 from gpu.prompts import read_prompts
 from gpu.servers import arguments, tapped
-from gpu.systems import ORACLE, STOCK, STOCK_PRIORITY, System
+from gpu.systems import System
 from gpu.workload import Pool
 
 POLICIES = (

@@ -13,17 +13,10 @@ import numpy as np
 
 from gpu.figures import Row, latency_figures, step_figures
 from gpu.load import Clients, Job
+from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
 from gpu.servers import internal_state, note_machine
 from gpu.shapes import SHAPES
-from gpu.systems import (
-    ORACLE,
-    SLOTS,
-    STOCK,
-    STOCK_PRIORITY,
-    System,
-    running_systems,
-    system_of,
-)
+from gpu.systems import SLOTS, System, running_systems, system_of
 from gpu.workload import LOADS, Pool, draw, load_pool
 from laps.policies.registry import build_policy
 from sim.simulate import parse_policy

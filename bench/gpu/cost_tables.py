@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from gpu.costs import STOCK, Costs
+from gpu.costs import Costs
 from gpu.format import in_ms, missing, plain, ranged
+from gpu.names import STOCK
 from gpu.spread import Spread, spread
 from gpu.summary import Results
 from sim.tables import markdown

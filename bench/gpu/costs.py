@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpu.figures import Row
+from gpu.names import MODES, STOCK
 from gpu.spread import Spread, ratios, spread
-
-STOCK, EMBEDDED, REMOTE = MODES = ("stock", "embedded", "remote")
 
 
 @dataclass(frozen=True)

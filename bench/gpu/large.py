@@ -22,9 +22,10 @@ import numpy as np
 from gpu.contest import add_arguments, contest, shorten
 from gpu.first_pass import LEAST_TOKENS, SHORT_TOKENS, measure_pool
 from gpu.load import Clients
+from gpu.names import ORACLE, STOCK
 from gpu.prompts import read_prompts
 from gpu.servers import GPU, MeasurementError, arguments, internal_state, tapped
-from gpu.systems import ORACLE, STOCK, System
+from gpu.systems import System
 from gpu.workload import MAX_TOKENS, Pool
 from sim.traces import Traces, load_traces
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from gpu.cost_tables import cost, moves
-from gpu.costs import STOCK
 from gpu.figures import Row
 from gpu.format import missing, plain, ranged
+from gpu.names import ORACLE, STOCK
 from gpu.spread import spread
-from gpu.summary import ORACLE, Contest, Results, read_results, summary, targets
+from gpu.summary import Contest, Results, read_results, summary, targets
 from sim.tables import markdown
 from sim.traces import load_traces
 

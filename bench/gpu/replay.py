@@ -25,7 +25,7 @@ import numpy as np
 from gpu.contest import read_rows
 from gpu.figures import MEASURED, Row
 from gpu.load import Job
-from gpu.systems import ORACLE, STOCK, STOCK_PRIORITY
+from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
 from gpu.workload import MAX_TOKENS, Pool, draw
 from laps.engine.types import PolicySpec
 from laps.policies.base import Policy

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar, cast
 
+from gpu.names import ORACLE
 from gpu.workload import MAX_TOKENS
 from laps import wire
 from laps.cli.main import app
@@ -34,7 +35,7 @@ class ReplayedOracle(OneQueue):
     rounds: str = ""
     """Path of the pool."""
 
-    name: ClassVar[str] = "oracle"
+    name: ClassVar[str] = ORACLE
     queues: ClassVar[tuple[str, ...]] = ("rounds left",)
     key_parts: ClassVar[tuple[str, ...]] = ("rounds left", "arrival_s", "handle")
     rule: ClassVar[str] = "fewest rounds left first"

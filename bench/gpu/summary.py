@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu.costs import EMBEDDED, REMOTE, STOCK, Costs
+from gpu.costs import Costs
 from gpu.figures import Row
+from gpu.names import EMBEDDED, ORACLE, REMOTE, STOCK
 from gpu.spread import Spread, ratios, spread
 
-ORACLE = "oracle"
 OURS = ("laps-sd", "laps-sd:order=strict", "laps-sd+")
 """Forms of LAPS-SD."""
 FIGURES = (

@@ -10,17 +10,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
 from gpu.servers import GPU, PATIENCE_S, MeasurementError, flush_cache, internal_state, server
 from laps.client import PolicySpec, SyncLapsClient
 from sim.simulate import parse_policy
 from testbed.launch import SglangServer
 from testbed.service import LapsService
 
-STOCK = "stock"
-STOCK_PRIORITY = "stock-priority"
 LAPS = "laps"
 """The patched server under the service, whatever the policy."""
-ORACLE = "oracle"
 SLOTS = 16
 """Slots of the patched server for each request that may run: the others hold paused ones. With few,
 a policy that pauses many has to demote: what is compared would be the want of slots."""

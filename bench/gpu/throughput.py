@@ -22,10 +22,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gpu.contest import read_rows
-from gpu.costs import EMBEDDED, MODES, REMOTE, STOCK
 from gpu.figures import Row, steps_at
 from gpu.large import enlarge, recording
 from gpu.load import Clients
+from gpu.names import EMBEDDED, MODES, REMOTE, STOCK
 from gpu.prompts import Prompt, read_prompts, send_closed
 from gpu.servers import arguments, internal_state, note_machine, server, tapped
 from gpu.systems import PLAN_TTL, wait_for_service

@@ -1,0 +1,13 @@
+"""What the raw data calls the systems that are compared, but for policies of the service."""
+
+from __future__ import annotations
+
+STOCK = "stock"
+"""SGLang as it is: first come, first served."""
+STOCK_PRIORITY = "stock-priority"
+"""SGLang as it is, with priorities of its own."""
+ORACLE = "oracle"
+"""The service, told of every request's rounds."""
+EMBEDDED, REMOTE = "embedded", "remote"
+"""The patched server, deciding by itself and under a service."""
+MODES = (STOCK, EMBEDDED, REMOTE)
