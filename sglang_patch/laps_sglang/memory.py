@@ -35,6 +35,7 @@ class Memory:
         self._engine = engine
         self._paused = paused
         self._ledger = ledger
+        self._speculative = not scheduler.spec_algorithm.is_none()
         self._demoted: list[Req] = []
 
     def loss(self, req: Req) -> int:
@@ -55,12 +56,43 @@ class Memory:
         settled = {
             handle_of(req): req
             for req in self._paused.settled(iteration)
-            if id(req) not in keep and _can_start_anew(req) and not self._engine.beams([req])
+            if id(req) not in keep and self._can_start_anew(req)
         }
         resident = self._ledger.resident
         best_first = best_of(plan, len(resident), resident)
         worst_first = [settled[handle] for handle in reversed(best_first) if handle in settled]
         return sorted(worst_first, key=self.loss)[:room]
+
+    def _can_start_anew(self, req: Req) -> bool:
+        """Return whether `req` is answered all the same after it was admitted again.
+
+        docs/modes.md, "What is never demoted", says what SGLang would do otherwise.
+        """
+        params = req.sampling_params
+        counted = (
+            params.frequency_penalty
+            or params.presence_penalty
+            or params.repetition_penalty != 1.0
+            or params.min_new_tokens
+        )
+        told_otherwise = req.input_embeds is not None or req.return_hidden_states
+        sampled_otherwise = req.custom_logit_processor or (
+            req.grammar is not None and params.ignore_eos
+        )
+        # The prefill brings one token, and the ends of all later rounds move with it.
+        round_matters = self._speculative and (
+            params.stop_strs
+            or params.stop_regex_strs
+            or (params.top_k != 1 and (params.min_p or params.sampling_seed is not None))
+        )
+        return not (
+            req.to_finish is not None
+            or counted
+            or told_otherwise
+            or sampled_otherwise
+            or round_matters
+            or self._engine.beams([req])
+        )
 
     def demote(self, req: Req, running: Batch) -> None:
         """Give up the KV cache and slot of the paused `req`; `requeue` follows."""
@@ -106,25 +138,3 @@ class Memory:
         if short <= 0:
             for req in chosen:
                 self.demote(req, running)
-
-
-def _can_start_anew(req: Req) -> bool:
-    """Return whether `req` is answered all the same after it was admitted again.
-
-    SGLang would count its tokens towards penalties and min_new_tokens anew, drop the output of a
-    request that was given as embeddings, and return the prompt's hidden states twice. The token
-    that the prefill brings goes through a custom logit processor, which speculation leaves out,
-    and may complete a grammar unseen, unless it is an end of sequence that ends the request.
-    """
-    params = req.sampling_params
-    counted = (
-        params.frequency_penalty
-        or params.presence_penalty
-        or params.repetition_penalty != 1.0
-        or params.min_new_tokens
-    )
-    told_otherwise = req.input_embeds is not None or req.return_hidden_states
-    sampled_otherwise = req.custom_logit_processor or (
-        req.grammar is not None and params.ignore_eos
-    )
-    return not (req.to_finish is not None or counted or told_otherwise or sampled_otherwise)

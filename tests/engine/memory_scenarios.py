@@ -70,6 +70,39 @@ def a_better_newcomer_takes_a_slot() -> None:
             same_texts(reqs)
 
 
+def nobody_starts_anew_whom_sglang_would_answer_otherwise() -> None:
+    """All slots are held by requests that cannot be admitted again: the best newcomer waits."""
+    for sampling, as_sent in (
+        ({"presence_penalty": 0.1}, {}),
+        ({"min_new_tokens": 2}, {}),
+        ({"stop": "never"}, {}),
+        ({"stop_regex": "never"}, {}),
+        # The model takes the likeliest token all the same.
+        ({}, {"top_k": 5, "min_p": 0.1}),
+        ({}, {"top_k": 5, "sampling_seed": 7}),
+    ):
+        with one_at_a_time(slots=2) as (loop, planner):
+            reqs: list[Any] = []
+
+            def each(
+                iteration: int,
+                reqs: list[Any] = reqs,
+                loop: RealLoop = loop,
+                planner: FixedPlanner = planner,
+                sampling: dict[str, Any] = sampling,
+                as_sent: dict[str, Any] = as_sent,
+            ) -> None:
+                if iteration % 6 == 1 and len(reqs) < 3:
+                    req = loop.submit(f"r{len(reqs)}", range(len(reqs), 9), 50, **sampling)
+                    for name, value in as_sent.items():
+                        setattr(req.sampling_params, name, value)
+                    reqs.append(req)
+                    planner.order(*range(len(reqs), 0, -1))
+
+            assert finish(loop, reqs, each)[0] != "r2", sampling | as_sent
+            assert loop.worker.memory.demotions == 0
+
+
 def a_better_newcomer_takes_memory() -> None:
     """The KV cache is promised to paused requests: the best of all is admitted nevertheless.
 
@@ -210,6 +243,7 @@ MEMORY_SCENARIOS: tuple[Callable[[], None], ...] = (
     admission_reopens_when_a_row_pauses,
     the_least_loss_goes_first_then_the_worst_rank,
     a_better_newcomer_takes_a_slot,
+    nobody_starts_anew_whom_sglang_would_answer_otherwise,
     a_better_newcomer_takes_memory,
     scarce_memory,
 )
