@@ -35,7 +35,6 @@ class Memory:
         self._engine = engine
         self._paused = paused
         self._ledger = ledger
-        self._speculative = not scheduler.spec_algorithm.is_none()
         self._demoted: list[Req] = []
 
     def loss(self, req: Req) -> int:
@@ -47,7 +46,7 @@ class Memory:
         """Return who may be demoted now, least loss first; `keep` are ids of those that may not.
 
         Not before the last result of a request is in, not while SGLang's queue is full, and nobody
-        whose text SGLang would change by admitting it again.
+        whom SGLang would answer otherwise after it was admitted again.
         """
         limit = self._scheduler.max_queued_requests
         room = None if limit is None else limit - self._ledger.waiting - len(self._demoted)
@@ -80,7 +79,8 @@ class Memory:
             req.grammar is not None and params.ignore_eos
         )
         # The prefill brings one token, and the ends of all later rounds move with it.
-        round_matters = self._speculative and (
+        speculative = not self._scheduler.spec_algorithm.is_none()
+        round_matters = speculative and (
             params.stop_strs
             or params.stop_regex_strs
             or (params.top_k != 1 and (params.min_p or params.sampling_seed is not None))
