@@ -65,24 +65,25 @@ def plain_sync(tmp_path_factory: pytest.TempPathFactory, replicas: SglangServer)
 
 
 def ask(mode: str, stock: SglangServer, patched: SglangServer) -> Answered:
-    """Ask both servers everything, the patched one until each of its replicas has paused some, and
-    has demoted some."""
+    """Ask both servers everything, the patched one until each replica has paused and demoted."""
     came: list[dict[str, list[Any]]] = []
 
-    def paused() -> bool:
+    def all_moved() -> bool:
         # Where two replicas and their planners share two busy cores, plans are rare.
         assert until(lambda: flush(patched))
         came.append(answers(patched, KINDS_IN[mode], at_once=True))
         blocks = laps_blocks(patched)
         pauses = [int(block["pauses"]) for block in blocks]
-        return min(pauses) > 0 and sum(pauses) > 10 and all(b["demotions"] > 0 for b in blocks)
+        return (
+            min(pauses) > 0 and sum(pauses) > 10 and all(block["demotions"] > 0 for block in blocks)
+        )
 
     for server in (stock, patched):
         server.wait_until_ready()
     assert until(lambda: flush(stock))
     with ThreadPoolExecutor() as pool:
         expected = pool.submit(answers, stock, KINDS_IN[mode], at_once=False)
-        assert until(paused)
+        assert until(all_moved)
         return Answered(expected.result(), came)
 
 

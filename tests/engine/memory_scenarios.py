@@ -81,26 +81,23 @@ def nobody_starts_anew_whom_sglang_would_answer_otherwise() -> None:
         ({}, {"top_k": 5, "min_p": 0.1}),
         ({}, {"top_k": 5, "sampling_seed": 7}),
     ):
-        with one_at_a_time(slots=2) as (loop, planner):
-            reqs: list[Any] = []
+        _the_best_newcomer_waits(sampling, as_sent)
 
-            def each(
-                iteration: int,
-                reqs: list[Any] = reqs,
-                loop: RealLoop = loop,
-                planner: FixedPlanner = planner,
-                sampling: dict[str, Any] = sampling,
-                as_sent: dict[str, Any] = as_sent,
-            ) -> None:
-                if iteration % 6 == 1 and len(reqs) < 3:
-                    req = loop.submit(f"r{len(reqs)}", range(len(reqs), 9), 50, **sampling)
-                    for name, value in as_sent.items():
-                        setattr(req.sampling_params, name, value)
-                    reqs.append(req)
-                    planner.order(*range(len(reqs), 0, -1))
 
-            assert finish(loop, reqs, each)[0] != "r2", sampling | as_sent
-            assert loop.worker.memory.demotions == 0
+def _the_best_newcomer_waits(sampling: dict[str, Any], as_sent: dict[str, Any]) -> None:
+    with one_at_a_time(slots=2) as (loop, planner):
+        reqs: list[Any] = []
+
+        def each(iteration: int) -> None:
+            if iteration % 6 == 1 and len(reqs) < 3:
+                req = loop.submit(f"r{len(reqs)}", range(len(reqs), 9), 50, **sampling)
+                for name, value in as_sent.items():
+                    setattr(req.sampling_params, name, value)
+                reqs.append(req)
+                planner.order(*range(len(reqs), 0, -1))
+
+        assert finish(loop, reqs, each)[0] != "r2", sampling | as_sent
+        assert loop.worker.memory.demotions == 0
 
 
 def a_better_newcomer_takes_memory() -> None:
