@@ -179,6 +179,7 @@ def measure(
         "policy": run.policy,
         **latency_figures(pool, jobs, timings),
         **step_figures(after["bench"]),
+        "rows_per_round": after["bench"]["rows"] / sum(pool.rounds[job.prompt] for job in jobs),
         "preemptions": counted("pauses"),
         "demotions": counted("demotions"),
         "fallbacks": counted("fallbacks"),

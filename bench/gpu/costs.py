@@ -24,7 +24,7 @@ class Costs:
     @property
     def step_sizes(self) -> list[int]:
         """Batch sizes at which steps were timed."""
-        return sorted({row["running"] for row in self.rows if row["measure"] == "steps"})
+        return sorted({row["running"] for row in self.rows if row.get("p50_s") is not None})
 
     def of(self, figure: str, mode: str, running: int | None = None) -> Spread | None:
         """Return a figure of a mode over its turns; None if it has none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,9 @@ MEASURED = (0.1, 0.9)
 Row = dict[str, Any]
 STEP_FIGURES = (
     *("accept_length", "running_mean", "step_p50_s", "step_p99_s"),
-    *("round_s_by_running", "prefill_s"),
+    *("round_s_by_running", "prefill_s", "prefill_request_s"),
 )
-"""What the tap tells of a run; `round_s_by_running` is a list of (running, median seconds)."""
+"""What the tap tells of a run; `round_s_by_running` is a list of (running, mean seconds)."""
 
 
 def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) -> Row:
@@ -51,6 +52,7 @@ def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) 
         "slowdown_mean": _rounded((latency_s / alone_s).mean()),
         "throughput_tok_s": _rounded(sum(timing.tokens for timing in timings) / end_s),
         "lateness_p99_s": _rounded(np.percentile(lateness_s, 99)),
+        "prompt_tokens_mean": _rounded(fmean(timing.prompt_tokens for _, timing in kept)),
         "wall_s": _rounded(end_s),
     }
 
@@ -60,24 +62,59 @@ def step_figures(bench: Mapping[str, Any]) -> Row:
     running, time_us = np.array(bench["steps"], dtype=float).reshape(-1, 2).T
     if not len(running):
         return dict.fromkeys(STEP_FIGURES)
+    prefill = prefill_times(bench)
     figures = (
         _rounded(bench["committed"] / bench["rows"]),
         _rounded(running.mean()),
         _rounded(np.percentile(time_us, 50) / 1e6),
         _rounded(np.percentile(time_us, 99) / 1e6),
-        [
-            (int(size), _rounded(np.median(time_us[running == size]) / 1e6))
-            for size in np.unique(running)
-        ],
-        _prefill_s(bench, float(np.median(time_us))),
+        [(size, _rounded(seconds)) for size, seconds in round_times(bench).items()],
+        *((None, None) if prefill is None else map(_rounded, prefill)),
     )
     return dict(zip(STEP_FIGURES, figures, strict=True))
 
 
-def _prefill_s(bench: Mapping[str, Any], round_us: float) -> float | None:
-    """Return for how long a prefill of one request keeps all from decoding; None if unknown."""
-    stalls = [time_us - round_us for requests, time_us in bench["stalls"] if requests == 1]
-    return _rounded(np.median(stalls) / 1e6) if stalls else None
+def round_times(bench: Mapping[str, Any]) -> dict[int, float]:
+    """Return the mean seconds of a verify round by the requests in it, ascending.
+
+    Means, not medians: what comes of the time of rounds is their sum.
+    """
+    running, time_us = np.array(bench["steps"], dtype=float).reshape(-1, 2).T
+    return {int(size): float(time_us[running == size].mean()) / 1e6 for size in np.unique(running)}
+
+
+def prefill_times(bench: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return for how long a prefill keeps all from decoding: seconds, and seconds a request more.
+
+    A stall is a prefill and the round behind it; what is beyond that round's usual time is fitted
+    by least squares, so that all stalls together take as long as they took. None if there were
+    none.
+    """
+    usual_s = round_times(bench)
+    if not bench["stalls"] or not usual_s:
+        return None
+    requests, rows, time_us = np.array(bench["stalls"], dtype=float).T
+    beyond_s = time_us / 1e6 - np.interp(rows, list(usual_s), list(usual_s.values()))
+    if len(np.unique(requests)) == 1:
+        return float(beyond_s.mean()), 0.0
+    each_s, base_s = np.polyfit(requests, beyond_s, 1)
+    return float(base_s), float(each_s)
+
+
+def capacity_rps(bench: Mapping[str, Any], running: int, rows: float) -> float:
+    """Return the requests a second of a server whose batch is always full.
+
+    A request takes its `rows` (verify rounds that it is in the batch for) of a full round each, and
+    its share of the prefills. Raises ValueError if the batch never was full.
+    """
+    full_s = round_times(bench).get(running)
+    if full_s is None:
+        raise ValueError(f"no step had {running} requests running: see the server's log")
+    prefill_s = 0.0
+    if bench["stalls"]:
+        requests, _, time_us = np.array(bench["stalls"], dtype=float).T
+        prefill_s = float((time_us / 1e6 - full_s).sum() / requests.sum())
+    return 1.0 / (rows * full_s / running + prefill_s)
 
 
 def steps_at(bench: Mapping[str, Any], running: int) -> Row:
@@ -90,16 +127,6 @@ def steps_at(bench: Mapping[str, Any], running: int) -> Row:
         "p50_s": _rounded(np.percentile(times, 50)),
         "p99_s": _rounded(np.percentile(times, 99)),
     }
-
-
-def saturated_rps(timings: Sequence[Timing]) -> float:
-    """Return the requests a second that finished while the server was full.
-
-    Of the times of finishing, from 10 % to 90 %: it fills before and empties after.
-    """
-    done_s = sorted(timing.done_s for timing in timings if timing.tokens)
-    first, last = (int(share * (len(done_s) - 1)) for share in MEASURED)
-    return (last - first) / (done_s[last] - done_s[first])
 
 
 def _rounded(value: float) -> float:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import Sequence
 
-from gpu.figures import saturated_rps
+from gpu.figures import capacity_rps
 from gpu.load import Clients
 from gpu.prompts import Prompt, send_closed
-from gpu.servers import flush_cache
+from gpu.servers import flush_cache, internal_state
 from gpu.systems import System
 from gpu.workload import MAX_TOKENS, Pool, all_at_once, digest
 
 CLIENTS_PER_RUNNING = 4
 """Clients of a saturated server, for each request that runs at once."""
-ALONE = 8
+CAPACITY_REQUESTS = 10
+"""Requests of the run that measures the capacity, for each that runs at once."""
+ALONE = 5
 """Requests that are sent one by one to an idle server."""
 LEAST_TOKENS = 2
 """So that every request has a verify round."""
@@ -48,16 +51,21 @@ def measure_pool(
     The saturated run is made twice; the first one, of half as many, warms the server up.
     """
     url = stock.server.base_url
-    jobs = all_at_once(range(len(texts)), lengths)
+    jobs = all_at_once(range(len(texts)), lengths)[: CAPACITY_REQUESTS * running]
     begin = time.monotonic()
-    capacity = 0.0
     for turn, some in enumerate((jobs[: len(jobs) // 2], jobs)):
         flush_cache(stock.server)
-        timings = clients.run(
-            url, f"capacity.{turn}", some, texts, clients=CLIENTS_PER_RUNNING * running
-        )
-        capacity = saturated_rps(timings)
-    print(f"capacity: {capacity:.3g} requests/s ({time.monotonic() - begin:.0f} s)", flush=True)
+        internal_state(stock.server)  # begins what the tap tells next time
+        clients.run(url, f"capacity.{turn}", some, texts, clients=CLIENTS_PER_RUNNING * running)
+    bench = internal_state(stock.server)["bench"]
+    # In the overlap loop a request that has finished keeps its place for one round more.
+    behind = (bench["rows"] - sum(rounds[job.prompt] for job in jobs)) / len(jobs)
+    capacity = capacity_rps(bench, running, statistics.fmean(rounds) + behind)
+    print(
+        f"capacity: {capacity:.4g} requests/s, {behind:.2f} rounds behind the last "
+        f"({time.monotonic() - begin:.0f} s)",
+        flush=True,
+    )
     alone = [
         (timing.done_s - timing.sent_s, rounds[job.prompt])
         for job in jobs[:ALONE]

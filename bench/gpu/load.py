@@ -57,6 +57,7 @@ class Timing:
     done_s: float
     tokens: int
     """0 if it failed."""
+    prompt_tokens: int = 0
 
 
 class Clients:
@@ -142,7 +143,7 @@ async def _send_all(
 
 async def _send(client: openai.AsyncOpenAI, rid: str, job: Job, text: str, begin: float) -> Timing:
     sent_s = time.monotonic() - begin
-    first_s, tokens = 0.0, 0
+    first_s, tokens, prompt_tokens = 0.0, 0, 0
     try:
         stream = await client.chat.completions.create(
             model="default",
@@ -165,7 +166,9 @@ async def _send(client: openai.AsyncOpenAI, rid: str, job: Job, text: str, begin
                 first_s = time.monotonic() - begin
             if chunk.usage is not None:
                 tokens = chunk.usage.completion_tokens
+                prompt_tokens = chunk.usage.prompt_tokens
     except (openai.OpenAIError, httpx.HTTPError) as error:
         print(f"{rid}: {error}", flush=True)
         tokens = 0
-    return Timing(job.number, job.due_s, sent_s, first_s, time.monotonic() - begin, tokens)
+    done_s = time.monotonic() - begin
+    return Timing(job.number, job.due_s, sent_s, first_s, done_s, tokens, prompt_tokens)

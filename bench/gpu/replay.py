@@ -3,12 +3,16 @@
     python -m gpu.replay --out DIR
 
 For each run in DIR/compare.jsonl and DIR/large.jsonl: the simulator (bench/sim) gets the run's own
-requests (arrivals, lengths, rounds, hints), the times of its verify rounds by batch size, and that
-of a prefill, as measured in that run. What is left to explain is the order of things, not the speed
-of the host. Needs no GPU. Writes DIR/replay.jsonl.
+requests (arrivals, lengths, rounds, hints), the mean times of its verify rounds by batch size, and
+those of a prefill, as measured in that run. What is left to explain is the order of things, not the
+speed of the host. Needs no GPU. Writes DIR/replay.jsonl.
+
+Rounds are longer in it by the share of rows that a request did not need: in SGLang's overlap loop
+one that has finished is in the batch for a round more.
 
 What the simulator does not have: a request's accepted drafts by round (they are spread evenly),
-what the service learnt in the runs before, the client, and the network.
+how long each prompt is (all are as long as the mean), what the service learnt in the runs before,
+the client, and the network.
 """
 
 from __future__ import annotations
@@ -63,7 +67,8 @@ def replays(folder: Path) -> Iterator[Row]:
 
 def replay(row: Row, pool: Pool) -> Row:
     """Simulate one run; return its figures beside the measured mean."""
-    workload = workload_of(draw(pool, row["load"], row["round"], row["seconds"]), pool)
+    jobs = draw(pool, row["load"], row["round"], row["seconds"])
+    workload = workload_of(jobs, pool, round(row["prompt_tokens_mean"]))
     policy: PolicySpec | Policy
     if row["policy"] == ORACLE:
         policy = Oracle(workload.rounds.counts)
@@ -87,13 +92,14 @@ def physics_of(row: Row) -> Physics:
     running = row["running"]
     sizes, seconds = zip(*row["round_s_by_running"], strict=True)
     # A batch that was never full takes at least as long as the largest that there was.
-    rising = np.maximum.accumulate(seconds).tolist()
+    rising = (row["rows_per_round"] * np.maximum.accumulate(seconds)).tolist()
     points = [*zip(sizes, rising, strict=True), (running, rising[-1])]
     physics = Physics(
         round_time=Buckets(tuple(point for point in points if point[0] <= running)),
         max_running=running,
         max_resident=row["resident"],
         prefill_s=row["prefill_s"],
+        prefill_token_s=row["prefill_request_s"] / row["prompt_tokens_mean"],
         plan_delay=1,
     )
     if row["policy"] == STOCK:
@@ -101,14 +107,14 @@ def physics_of(row: Row) -> Physics:
     return physics
 
 
-def workload_of(jobs: Sequence[Job], pool: Pool) -> Workload:
+def workload_of(jobs: Sequence[Job], pool: Pool, prompt_tokens: int) -> Workload:
     """Return the requests of a run as the simulator takes them."""
     tokens = np.array([pool.output_tokens[job.prompt] for job in jobs])
     rounds = np.array([pool.rounds[job.prompt] for job in jobs])
     lengths = [spread_evenly(int(t) - 1, int(r)) for t, r in zip(tokens, rounds, strict=True)]
     return Workload(
         arrival_s=np.array([job.due_s for job in jobs]),
-        prompt_tokens=np.zeros(len(jobs), np.int64),
+        prompt_tokens=np.full(len(jobs), prompt_tokens, np.int64),
         output_tokens=tokens,
         predicted_tokens=np.array([job.predicted_tokens for job in jobs]),
         rounds=Rounds(

@@ -33,8 +33,8 @@ TAP_SITE = Path(__file__).with_name("tap_site")
 GPU = torch.cuda.is_available()
 PATIENCE_S = 60.0
 """Longest wait for a server to do what it does at once."""
-GRAPHLESS = ("--sleep-on-idle",)
-"""On a CPU: an idle server spins otherwise, and the one beside it starves."""
+SHARING = ("--sleep-on-idle",)
+"""An idle server spins otherwise, and the one beside it starves."""
 
 
 class MeasurementError(RuntimeError):
@@ -75,7 +75,7 @@ def server(
         cpu=not GPU,
         extra_args=(
             *SHAPES[shape].flags,
-            *(() if GPU else GRAPHLESS),
+            *SHARING,
             *options.sglang_args,
             *flags,  # last: they win
         ),

@@ -22,7 +22,11 @@ TRACES = "LAPS_BENCH_TRACES"
 """Environment variable with the recording that forces acceptance; unset: none is forced."""
 MOST_STEPS = 200_000
 """Steps that are kept: more than any measurement takes between two questions."""
+NATIVE = "LAPS_BENCH_NATIVE"
+"""Environment variable: if set, layers run as PyTorch has them, for types that SGLang's kernels do
+not take."""
 EAGLE_SAMPLE = "sglang.srt.speculative.eagle_worker_common.eagle_sample"
+DISPATCH = "sglang.srt.layers.utils.multi_platform.MultiPlatformOp.dispatch_forward"
 
 
 class Tap:
@@ -35,7 +39,7 @@ class Tap:
 
     def _clear(self) -> None:
         self._steps: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
-        self._stalls: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
+        self._stalls: deque[tuple[int, int, int]] = deque(maxlen=MOST_STEPS)
         self._prefilled = 0
         self._rows = 0
         self._committed = 0
@@ -55,7 +59,7 @@ class Tap:
         if self._before is not None:
             time_us = round((now - self._before) * 1e6)
             if self._prefilled:
-                self._stalls.append((self._prefilled, time_us))
+                self._stalls.append((self._prefilled, rows, time_us))
             else:
                 self._steps.append((rows, time_us))
         self._prefilled = 0
@@ -89,3 +93,5 @@ def activate() -> None:
     HookRegistry.register(f"{SCHEDULER}.get_internal_state", tap.tell, HookType.AFTER)
     if forced is not None:
         HookRegistry.register(EAGLE_SAMPLE, forced.sample, HookType.AROUND)
+    if os.environ.get(NATIVE):
+        HookRegistry.register(DISPATCH, lambda _, layer: layer.forward_native, HookType.AROUND)

@@ -5,9 +5,11 @@
 Three servers are up: stock, patched with the engine embedded, and patched under `laps serve`; both
 under `fcfs` with the same cap as stock, so that they do the same work and pay for reports and
 plans. The load goes to one after the other, in turns. Two measures: output tokens per second when
-all have more than they can do, and the time of a step with a fixed number of requests running. Each
+all have more than they can do, with the time of a full step, and the time of a step with fewer
+requests running. Each
 is a line in DIR/throughput.jsonl, written when it is done; what is there is not run again. With
---large it is the model of `gpu.large`, and DIR/throughput-large.jsonl.
+--large it is the model of `gpu.large`, without the embedded engine (two such models fill a GPU of
+80 GB), and DIR/throughput-large.jsonl.
 """
 
 from __future__ import annotations
@@ -39,38 +41,41 @@ RUNNING = 48
 CLIENTS = 64
 REQUESTS = 256
 MAX_TOKENS = 256
-STEPS_AT = (16, 48)
-"""Requests at once when steps are timed."""
-STEP_TOKENS = 1024
+STEPS_AT = 16
+"""Requests at once when steps of a batch that is not full are timed."""
+STEP_TOKENS = 512
 WAVES = 3
-"""Requests for each that runs, when steps are timed."""
+"""Requests for each that runs, when those steps are timed."""
 SEED = 0
 
 
 def main() -> None:
     parser = arguments("gpu.throughput", __doc__)
     parser.add_argument("--large", action="store_true", help="the model of gpu.large")
+    parser.add_argument("--turns", type=int, default=TURNS, help="times that each is measured")
     options = parser.parse_args()
     if not options.large:
-        measure(options, "throughput", tapped())
+        measure(options, "throughput", MODES, tapped())
         return
     with tempfile.TemporaryDirectory() as scratch:
         enlarge(options, Path(scratch))
-        measure(options, "throughput-large", tapped(recording("tree")))
+        measure(options, "throughput-large", (STOCK, REMOTE), tapped(recording("tree")))
 
 
-def measure(options: argparse.Namespace, name: str, environment: Mapping[str, str]) -> None:
+def measure(
+    options: argparse.Namespace, name: str, modes: Sequence[str], environment: Mapping[str, str]
+) -> None:
     """Measure what is missing in OUT/NAME.jsonl."""
     path = options.out / f"{name}.jsonl"
-    turns, sizes = (1, (4,)) if options.short else (TURNS, STEPS_AT)
-    measures = [("throughput", RUNNING), *(("steps", size) for size in sizes)]
+    turns, size = (1, 4) if options.short else (options.turns, STEPS_AT)
+    measures = [("throughput", RUNNING), ("steps", size)]
     done = {(row["turn"], row["measure"], row["running"], row["mode"]) for row in read_rows(path)}
     missing = [
         (turn, measure, running, mode)
         for turn in range(1, turns + 1)
         for measure, running in measures
         # The one that goes first changes: whatever drifts meanwhile is shared.
-        for mode in (MODES[turn % 3 :] + MODES[: turn % 3])
+        for mode in (*modes[turn % len(modes) :], *modes[: turn % len(modes)])
         if (turn, measure, running, mode) not in done
     ]
     if not missing:
@@ -84,18 +89,16 @@ def measure(options: argparse.Namespace, name: str, environment: Mapping[str, st
                 log_path=options.out / "logs" / f"{name}-service.log",
             )
         )
-        servers = start(options, name, environment, service, stack)
+        servers = start(options, name, modes, environment, service, stack)
         for mode, process in servers.items():
-            tokens_per_s(process, prompts, f"warm-up {mode}", options.short)
-            for size in sizes:
-                step_times(process, clients, prompts, size, f"warm-up {mode}", options.short)
+            saturated(process, prompts, f"warm-up {mode}", options.short)
+            step_times(process, clients, prompts, size, f"warm-up {mode}", options.short)
         for turn, measure, running, mode in missing:
             process = servers[mode]
             label = f"{measure} {running} {mode} {turn}"
             row: Row = {"measure": measure, "running": running, "mode": mode, "turn": turn}
             if measure == "throughput":
-                rate = tokens_per_s(process, prompts, label, options.short)
-                row["tokens_per_s"] = round(rate, 1)
+                row |= saturated(process, prompts, label, options.short)
             else:
                 row |= step_times(process, clients, prompts, running, label, options.short)
             if mode == REMOTE:
@@ -109,11 +112,12 @@ def measure(options: argparse.Namespace, name: str, environment: Mapping[str, st
 def start(
     options: argparse.Namespace,
     name: str,
+    modes: Sequence[str],
     environment: Mapping[str, str],
     service: LapsService,
     stack: ExitStack,
 ) -> dict[str, SglangServer]:
-    """Start the three servers at once; they are stopped with `stack`."""
+    """Start the servers of `modes` at once; they are stopped with `stack`."""
     cap = ("--max-running-requests", str(RUNNING))
     flags = {
         STOCK: cap,
@@ -121,8 +125,8 @@ def start(
         REMOTE: (*cap, "--laps-endpoint", service.address),
     }
     servers = {
-        mode: server(options, "tree", f"{name}-{mode}", *own, environment=environment)
-        for mode, own in flags.items()
+        mode: server(options, "tree", f"{name}-{mode}", *flags[mode], environment=environment)
+        for mode in modes
     }
     for process in servers.values():
         stack.callback(process.stop)
@@ -133,14 +137,15 @@ def start(
     return servers
 
 
-def tokens_per_s(
-    process: SglangServer, prompts: Sequence[Prompt], label: str, short: bool
-) -> float:
-    """Run the saturating load; return the output tokens per second."""
+def saturated(process: SglangServer, prompts: Sequence[Prompt], label: str, short: bool) -> Row:
+    """Run the saturating load; return the output tokens per second, and the times of full steps."""
+    internal_state(process)  # begins what the tap tells next time
     begin = time.perf_counter()
     longest = 16 if short else MAX_TOKENS
     replies = asyncio.run(send_closed(process.base_url, prompts, label, CLIENTS, longest))
-    return sum(r.completion_tokens for r in replies) / (time.perf_counter() - begin)
+    rate = sum(r.completion_tokens for r in replies) / (time.perf_counter() - begin)
+    full = len(prompts) if short else RUNNING
+    return {"tokens_per_s": round(rate, 1), **steps_at(internal_state(process)["bench"], full)}
 
 
 def step_times(

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from gpu.figures import latency_figures, saturated_rps, step_figures, steps_at
+from gpu.figures import capacity_rps, latency_figures, prefill_times, step_figures, steps_at
 from gpu.load import Job, Timing
 from gpu.page import write
 from gpu.summary import read_results, summary, targets
@@ -171,21 +170,34 @@ def test_a_run_without_any_answer_is_no_result() -> None:
         latency_figures(pool, [Job(0, 0, 0.0, 10, 10)], [Timing(0, 0.0, 0.0, 0.0, 1.0, 0)])
 
 
-def test_capacity_is_the_rate_between_filling_and_emptying() -> None:
-    done_s = [*np.arange(10.0), *np.arange(10.0, 20.0, 0.1), *np.arange(20.0, 31.0)]
-    timings = [Timing(n, 0.0, 0.0, 0.0, done, 1) for n, done in enumerate(done_s)]
-    assert saturated_rps(timings) == pytest.approx(10.0, rel=0.1)
+def test_capacity_is_that_of_a_batch_which_is_always_full() -> None:
+    bench = {"steps": [[16, 4000], [16, 6000], [3, 100]]}
+    # 40 of the 16 * 200 rows that a second has, and half of a prefill for two.
+    bench |= {"stalls": [[2, 16, 15_000]]}
+    assert capacity_rps(bench, 16, 40.0) == pytest.approx(1 / (40 / (16 * 200) + 0.005))
+    assert capacity_rps(bench | {"stalls": []}, 16, 40.0) == pytest.approx(80.0)
+    with pytest.raises(ValueError, match="48 requests"):
+        capacity_rps(bench, 48, 40.0)
+
+
+def test_a_prefill_costs_what_its_rounds_take_longer() -> None:
+    bench = {"steps": [[16, 5000], [8, 3000]]}
+    stalls = [[1, 16, 14_000], [2, 16, 16_000], [3, 8, 16_000]]
+    assert prefill_times(bench | {"stalls": stalls}) == pytest.approx((0.007, 0.002))
+    # Between two sizes of batch that were seen, a round takes a time between theirs.
+    assert prefill_times(bench | {"stalls": [[2, 12, 10_000]]}) == pytest.approx((0.006, 0.0))
+    assert prefill_times(bench | {"stalls": []}) is None
 
 
 def test_steps_are_told_apart_by_batch_size() -> None:
     bench = {"steps": [[16, 4000], [16, 6000], [3, 100]], "rows": 35, "committed": 70}
-    bench |= {"stalls": [[1, 9000], [1, 11000], [2, 90000]]}
+    bench |= {"stalls": [[1, 16, 9000], [1, 16, 13000]]}
     assert steps_at(bench, 16) == {"steps": 2, "p50_s": 0.005, "p99_s": 0.00598}
     figures = step_figures(bench)
     assert figures["accept_length"] == 2.0
     assert figures["round_s_by_running"] == [(3, 0.0001), (16, 0.005)]
     # A prefill and the round after it, less a round.
-    assert figures["prefill_s"] == 0.006
+    assert (figures["prefill_s"], figures["prefill_request_s"]) == (0.006, 0.0)
     with pytest.raises(ValueError, match="48 requests"):
         steps_at(bench, 48)
     nothing = step_figures({"steps": [], "stalls": [], "rows": 0, "committed": 0})

@@ -17,7 +17,8 @@ POOL = Pool("", list(range(20, 220)), list(range(10, 210, 1)), 0.01, 20.0, 16)
 
 def measured(policy: str, **changed: Any) -> dict[str, Any]:
     row = {"round": 1, "load": "0.95", "policy": policy, "mean_s": 1.0, "seconds": 4.0}
-    row |= {"running": 16, "resident": 64, "prefill_s": 0.008}
+    row |= {"running": 16, "resident": 64, "rows_per_round": 1.0}
+    row |= {"prefill_s": 0.008, "prefill_request_s": 0.001, "prompt_tokens_mean": 50.0}
     return row | {"round_s_by_running": [(3, 0.009), (12, 0.008), (17, 0.012)]} | changed
 
 
@@ -37,14 +38,17 @@ def test_rounds_take_what_they_took_in_the_run() -> None:
     seconds = [physics.round_time.seconds(running) for running in (1, 3, 4, 12, 13, 16)]
     # What chance made quicker counts as no slower than a smaller batch; 17 is more than may run.
     assert seconds == [0.009, 0.009, 0.009, 0.009, 0.012, 0.012]
-    assert (physics.prefill_s, physics.plan_delay, physics.max_resident) == (0.008, 1, 64)
+    assert physics.prefill_seconds(100) == pytest.approx(0.010)
+    assert (physics.plan_delay, physics.max_resident) == (1, 64)
+    longer = physics_of(measured("laps-sd+", rows_per_round=1.5))
+    assert longer.round_time.seconds(16) == pytest.approx(0.018)
     stock = physics_of(measured("stock"))
     assert (stock.max_resident, stock.share_prefills) == (16, False)
 
 
 def test_the_requests_are_those_of_the_run() -> None:
     jobs = draw(POOL, "0.95", 1, 4.0)
-    workload = workload_of(jobs, POOL)
+    workload = workload_of(jobs, POOL, 50)
     assert workload.rounds.counts.tolist() == [POOL.rounds[job.prompt] for job in jobs]
     assert workload.arrival_s.tolist() == [job.due_s for job in jobs]
     assert workload.predicted_tokens.tolist() == [job.predicted_tokens for job in jobs]

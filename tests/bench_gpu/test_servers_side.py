@@ -15,6 +15,7 @@ from gpu.forced import TOKEN, ForcedAcceptance
 from gpu.moves import FakeRotatingService
 from gpu.service import ReplayedOracle, _of_unknown_length
 from gpu.tap import Tap
+from gpu.workload import MAX_TOKENS
 from laps import wire
 from laps.engine.engine import Engine
 from laps.engine.types import Arrival, Capacity, Hints, PolicySpec, Snapshot, StepReport
@@ -81,7 +82,7 @@ def test_the_tap_times_rounds_that_follow_each_other_and_forgets_what_it_told() 
     # Of four rounds one came right after another, one after two prefills of two requests, and the
     # last one after a pause, maybe: all had finished.
     assert [rows for rows, _ in bench["steps"]] == [3]
-    assert [requests for requests, _ in bench["stalls"]] == [4]
+    assert [(requests, rows) for requests, rows, _ in bench["stalls"]] == [(4, 4)]
     assert (bench["rows"], bench["committed"]) == (10, 10 + 20)
     again = tap.tell(SimpleNamespace(internal_state={}), None, None).internal_state["bench"]
     assert (again["steps"], again["stalls"], again["rows"]) == ([], [], 0)
@@ -131,7 +132,7 @@ def test_an_oracle_without_a_pool_is_refused(tmp_path: Path) -> None:
 def test_the_service_is_not_told_the_length_that_the_load_fixes() -> None:
     sent = Arrival(1, "run-0-0", 0.0, 5, max_new_tokens=37, hints=Hints(predicted_tokens=80))
     arrival = _of_unknown_length(wire.arrival_to_proto(sent))
-    assert arrival.max_new_tokens == 400
+    assert arrival.max_new_tokens == MAX_TOKENS
     assert arrival.hints == sent.hints
     engine = Engine(Snapshot(0, 0.0, Capacity(1, 1), (arrival,)), PolicySpec("srtf"))
     assert engine.status(1).predicted_tokens == 80

@@ -14,7 +14,7 @@ from gpu.contest import load_names, policy_names
 from gpu.large import replayed
 from gpu.load import Job, Timing, _send_all, priority
 from gpu.prompts import PromptError, read_prompts
-from gpu.workload import LOADS, SIGMA, Pool, PoolError, digest, draw, load_pool
+from gpu.workload import LOADS, SIGMA, Pool, PoolError, digest, draw, fcfs_latency_s, load_pool
 from service.fake_openai import FakeOpenAI
 from sim.traces import Traces
 
@@ -50,8 +50,22 @@ def test_a_round_has_the_same_requests_for_every_policy_and_others_than_the_next
     assert draw(pool_of(), "0.95", 1, 20.0) != draw(pool_of(), "0.95-bursts", 1, 20.0)
 
 
+def test_a_queue_that_is_served_in_order_waits_for_the_first_server_that_is_free() -> None:
+    # Two servers at 0.1 s a round, for requests of 10, 20 and 30 rounds.
+    pool = Pool("", [1, 1, 1], [10, 20, 30], 0.01, 1.0, 2)
+    jobs = [Job(n, n, due_s, 1, 1) for n, due_s in enumerate((0.0, 0.5, 0.6))]
+    assert fcfs_latency_s(pool, jobs) == pytest.approx((1.0 + 2.0 + (1.0 - 0.6) + 3.0) / 3)
+
+
+def test_a_run_is_neither_lucky_nor_unlucky() -> None:
+    pool = pool_of()
+    found = [fcfs_latency_s(pool, draw(pool, "0.95", turn, 20.0)) for turn in range(20)]
+    assert np.std(found) / np.mean(found) < 0.1
+
+
 @pytest.mark.parametrize("load", LOADS)
-def test_the_work_that_arrives_is_the_load(load: str) -> None:
+def test_the_work_that_arrives_is_the_load(load: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpu.workload.DRAWS", 1)
     pool = pool_of()
     jobs = draw(pool, load, 1, 2000.0)
     work_s = sum(pool.rounds[job.prompt] for job in jobs) / (
@@ -66,7 +80,7 @@ def test_the_work_that_arrives_is_the_load(load: str) -> None:
 
 
 def test_hints_err_by_the_spread_that_is_stated() -> None:
-    jobs = [job for job in draw(pool_of(), "0.9", 1, 2000.0) if job.max_tokens > 100]
+    jobs = [job for job in draw(pool_of(), "0.9", 1, 400.0) if job.max_tokens > 100]
     errors = np.log([job.predicted_tokens / job.max_tokens for job in jobs])
     assert errors.std() == pytest.approx(SIGMA, rel=0.05)
     assert errors.mean() == pytest.approx(0.0, abs=0.05)
