@@ -9,15 +9,19 @@ import shlex
 import subprocess
 import sys
 
+from torch.cuda import device_count
+
 from gpu.servers import arguments
 
-PRESSURE_TOKENS = "10000"
+PRESSURE = ("--kv-tokens", "10000", "--dtype", "float32")
 """Enough for 8 requests of the longest kind, not for the 64 that are resident without pressure."""
+TWO_GPUS = (("identity", "--case", "two-gpus", "--tp", "2"),) if device_count() > 1 else ()
 STAGES = (
     ("identity", "--case", "tree"),
     ("identity", "--case", "chain", "--shape", "chain"),
-    ("identity", "--case", "pressure", "--kv-tokens", PRESSURE_TOKENS),
-    ("identity", "--case", "host-cache", "--kv-tokens", PRESSURE_TOKENS, "--host-cache"),
+    ("identity", "--case", "pressure", *PRESSURE),
+    ("identity", "--case", "host-cache", *PRESSURE, "--host-cache"),
+    *TWO_GPUS,
     ("record",),
     ("throughput",),
     ("moves",),

@@ -6,13 +6,17 @@ A stock server and a patched one run side by side. Between reports the patched o
 order, until it has made PAUSES pauses; strict memory checks are on. Writes DIR/identity-CASE.json,
 unless it is there.
 
-With `--kv-tokens` the patched server has so little KV cache that paused requests are demoted and
-computed anew: by other kernels, so that only `--dtype float32` (where the GPU's kernels take it)
-can be exact.
+In bfloat16 the shape of a batch decides near ties, so two runs of stock SGLang differ, too; on a
+GPU both servers have kernels whose results do not depend on the batch
+(`--enable-deterministic-inference`).
 
-In bfloat16 the shape of a batch decides near ties, so two runs of stock SGLang differ, too: give
-`--sglang-args --enable-deterministic-inference` (kernels whose results do not depend on the batch)
-for a comparison that can be exact.
+With `--kv-tokens` the patched server has so little KV cache that paused requests are demoted and
+computed anew: by a prefill, which adds up in another order than the rounds did, so that only
+`--dtype float32` can be exact. Layers are then those of PyTorch, because some of SGLang's kernels
+take no float32.
+
+With `--tp 2` both servers are spread over two GPUs; a model whose heads do not divide gets some of
+zeros (`gpu.divisible`).
 """
 
 from __future__ import annotations
@@ -20,16 +24,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 
 from e2e.fake_random_service import fake_random_service
+from gpu.divisible import make_divisible
 from gpu.prompts import complete_closed, read_prompts
-from gpu.servers import arguments, flush_cache, internal_state, note_machine, server
+from gpu.servers import GPU, arguments, flush_cache, internal_state, note_machine, server, tapped
 from gpu.shapes import SHAPES
+from gpu.tap import NATIVE
 from testbed.launch import SglangServer
 
 PAUSES = 10_000
-PAUSES_UNDER_PRESSURE = 2_000
+PAUSES_ELSEWHERE = 2_000
+"""Under memory pressure, and on several GPUs."""
 REQUESTS = 256
 RESIDENT = 64
 RUNNING = 8
@@ -46,6 +55,8 @@ def main() -> None:
     parser.add_argument("--case", default="tree", help="names the result")
     parser.add_argument("--shape", choices=SHAPES, default="tree", help="form of the draft")
     parser.add_argument("--kv-tokens", type=int, help="KV cache of the patched server")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: the model's")
+    parser.add_argument("--tp", type=int, default=1, help="GPUs that each server is spread over")
     parser.add_argument(
         "--host-cache",
         action="store_true",
@@ -56,7 +67,12 @@ def main() -> None:
     if path.exists():
         return
     note_machine(options, f"identity-{options.case}")
-    result = compare(options)
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.tp > 1:
+            for name in ("model", "draft"):
+                source: Path = getattr(options, name)
+                setattr(options, name, make_divisible(source, Path(scratch, name), options.tp))
+        result = compare(options)
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result), path)
 
@@ -64,7 +80,7 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> dict[str, object]:
     """Run both servers; return the counts."""
     count, least, spread = REQUESTS, 32, 400
-    wanted = PAUSES_UNDER_PRESSURE if options.kv_tokens else PAUSES
+    wanted = PAUSES_ELSEWHERE if options.kv_tokens or options.tp > 1 else PAUSES
     if options.short:
         count, least, spread, wanted = 24, 8, 40, 20
     texts = [prompt.text for prompt in read_prompts(options.prompts, SEED)[:count]]
@@ -74,6 +90,14 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         # From the same state of the cache: how a prompt is split changes how it is computed.
         flush_cache(server)
         return asyncio.run(complete_closed(server.base_url, texts, lengths, label, RESIDENT))
+
+    native = options.dtype == "float32"
+    environment = {**CHECKS, **tapped(), NATIVE: "1"} if native else CHECKS
+    common = (
+        *("--tp-size", str(options.tp)),
+        *(("--dtype", options.dtype) if options.dtype else ()),
+        *(("--enable-deterministic-inference",) if GPU else ()),
+    )
 
     with ExitStack() as stack:
         address = stack.enter_context(fake_random_service(SEED))
@@ -88,7 +112,12 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         }
         stock, patched = (
             server(
-                options, options.shape, f"identity-{options.case}-{name}", *own, environment=CHECKS
+                options,
+                options.shape,
+                f"identity-{options.case}-{name}",
+                *common,
+                *own,
+                environment=environment,
             )
             for name, own in flags.items()
         )
@@ -107,7 +136,9 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
             "shape": options.shape,
             "kv_tokens": options.kv_tokens,
             "host_cache": options.host_cache,
-            "sglang_args": options.sglang_args,
+            "tp": options.tp,
+            "dtype": options.dtype,
+            "sglang_args": [*options.sglang_args, *common],
             "pauses": counted(patched)["pauses"],
             "demotions": counted(patched)["demotions"],
             "requests": runs * len(texts),
