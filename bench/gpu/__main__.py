@@ -43,7 +43,10 @@ def main() -> None:
     docs = ("--docs", str(options.out / "docs")) if options.short else ()
     failed: list[tuple[str, ...]] = [stage for stage in STAGES if run(*stage, *common)]
     out = ("--out", str(options.out))
-    failed += [stage for stage in (("replay", *out), ("page", *out, *docs)) if run(*stage)]
+    long_run = ("longrun", *out, *(("--requests", "100") if options.short else ()))
+    failed += [
+        stage for stage in (("replay", *out), long_run, ("page", *out, *docs)) if run(*stage)
+    ]
     if failed:
         sys.exit(
             f"failed: {', '.join(map(shlex.join, failed))} (see above, and {options.out}/logs)"

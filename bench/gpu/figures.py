@@ -10,6 +10,7 @@ import numpy as np
 
 from gpu.load import Job, Timing
 from gpu.workload import Pool
+from sim.workload import Floats
 
 MEASURED = (0.1, 0.9)
 """Share of the requests, in order of arrival, that count: the others fill and empty the server."""
@@ -86,19 +87,30 @@ def round_times(bench: Mapping[str, Any]) -> dict[int, float]:
 def prefill_times(bench: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return for how long a prefill keeps all from decoding: seconds, and seconds a request more.
 
-    A stall is a prefill and the round behind it; what is beyond that round's usual time is fitted
+    A stall is a prefill and the rounds around it; what is beyond these rounds' usual time is fitted
     by least squares, so that all stalls together take as long as they took. None if there were
     none.
     """
-    usual_s = round_times(bench)
-    if not bench["stalls"] or not usual_s:
+    if not bench["stalls"] or not bench["steps"]:
         return None
-    requests, rows, time_us = np.array(bench["stalls"], dtype=float).T
-    beyond_s = time_us / 1e6 - np.interp(rows, list(usual_s), list(usual_s.values()))
-    if len(np.unique(requests)) == 1:
+    requests = [requests for requests, _, _ in bench["stalls"]]
+    beyond_s = beyond_rounds(bench)
+    if len(set(requests)) == 1:
         return float(beyond_s.mean()), 0.0
     each_s, base_s = np.polyfit(requests, beyond_s, 1)
     return float(base_s), float(each_s)
+
+
+def beyond_rounds(bench: Mapping[str, Any]) -> Floats:
+    """Return by how many seconds each stall is longer than its rounds usually are."""
+    usual_s = round_times(bench)
+    sizes, seconds = list(usual_s), list(usual_s.values())
+    return np.array(
+        [
+            time_us / 1e6 - np.interp(rows, sizes, seconds).sum()
+            for _, rows, time_us in bench["stalls"]
+        ]
+    )
 
 
 def capacity_rps(bench: Mapping[str, Any], running: int, rows: float) -> float:
@@ -110,10 +122,8 @@ def capacity_rps(bench: Mapping[str, Any], running: int, rows: float) -> float:
     full_s = round_times(bench).get(running)
     if full_s is None:
         raise ValueError(f"no step had {running} requests running: see the server's log")
-    prefill_s = 0.0
-    if bench["stalls"]:
-        requests, _, time_us = np.array(bench["stalls"], dtype=float).T
-        prefill_s = float((time_us / 1e6 - full_s).sum() / requests.sum())
+    prefilled = sum(requests for requests, _, _ in bench["stalls"])
+    prefill_s = float(beyond_rounds(bench).sum()) / prefilled if prefilled else 0.0
     return 1.0 / (rows * full_s / running + prefill_s)
 
 

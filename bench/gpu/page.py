@@ -20,13 +20,15 @@ from gpu.figures import Row
 from gpu.format import missing, plain, ranged
 from gpu.names import ORACLE, STOCK
 from gpu.spread import spread
-from gpu.summary import Contest, Results, read_results, summary, targets
+from gpu.summary import Contest, Results, read_results, summary
+from gpu.targets import contest_targets, other_targets
 from sim.tables import markdown
 from sim.traces import load_traces
 
 ROOT = Path(__file__).parents[2]
 TEXT = Path(__file__).with_name("page.md")
 COLUMNS: tuple[tuple[str, str, int], ...] = (
+    ("step (s)", "step_p50_s", 4),
     ("P50 (s)", "p50_s", 2),
     ("P99 (s)", "p99_s", 2),
     ("TTFT (s)", "ttft_mean_s", 2),
@@ -57,7 +59,8 @@ def write(folder: Path, docs: Path) -> Path:
     (folder / "summary.json").write_text(json.dumps(summary(results), indent=1) + "\n")
     parts = {
         "machines": machines(results),
-        "targets": target_table(results),
+        "targets": contest_verdicts(results),
+        "other_targets": other_verdicts(results),
         "running": largest(results, "running"),
         "resident": largest(results, "resident"),
         "compare": contest_part(results.compare, "compare", docs),
@@ -66,6 +69,7 @@ def write(folder: Path, docs: Path) -> Path:
         "large_cost": cost(results.large_throughput, "throughput --large"),
         "moves": moves(results),
         "large": contest_part(results.large, "large", docs),
+        "longrun": contest_part(results.longrun, "longrun", docs),
         "replay": replay(results),
         "recordings": recordings(folder),
     }
@@ -100,19 +104,26 @@ def machines(results: Results) -> str:
     return markdown(headings, content)
 
 
-def target_table(results: Results) -> str:
-    """Return what was to be reached, and what was."""
+def contest_verdicts(results: Results) -> str:
+    """Return what was to be reached, and what was in each comparison."""
+    contests = [contest_targets(of) for of in (results.compare, results.large, results.longrun)]
     content = [
         [
-            target.what,
-            f"{'at most' if target.at_most else 'at least'} {target.bound:g}",
-            "" if target.found is None else f"{target.found:.4g}",
-            target.verdict,
-            "" if target.oracle is None else f"{target.oracle:.4g}",
+            same[0].what,
+            same[0].wanted,
+            *(target.verdict for target in same),
+            "" if same[-1].oracle is None else f"{same[-1].oracle:.4g}",
         ]
-        for target in targets(results)
+        for same in zip(*contests, strict=True)
     ]
-    return markdown(("figure", "target", "measured", "", "the oracle's"), content)
+    headings = ("figure", "target", "real texts", "8B shape", "8B shape, long runs (simulated)")
+    return markdown((*headings, "the oracle in these"), content)
+
+
+def other_verdicts(results: Results) -> str:
+    """Return what was to be reached in costs and identity, and what was."""
+    content = [[target.what, target.wanted, target.verdict] for target in other_targets(results)]
+    return markdown(("figure", "target", "measured"), content)
 
 
 def contest_part(contest: Contest, stage: str, docs: Path) -> str:
@@ -132,10 +143,16 @@ def contest_part(contest: Contest, stage: str, docs: Path) -> str:
 
 
 def contest_table(contest: Contest, load: str) -> str:
-    """Return the line of each policy under a load."""
+    """Return the line of each policy under a load; a figure that nobody has is left out."""
+    policies = contest.policies(load)
+    columns = [
+        (heading, name, digits)
+        for heading, name, digits in COLUMNS
+        if any(contest.of(load, policy, name) for policy in policies)
+    ]
     headings = ("policy", "mean (s)", "mean / stock", "mean / oracle", "P99 / stock")
     content = []
-    for policy in contest.policies(load):
+    for policy in policies:
         multiples = (
             contest.against(load, policy, STOCK, "mean_s"),
             contest.against(load, policy, ORACLE, "mean_s"),
@@ -146,22 +163,24 @@ def contest_table(contest: Contest, load: str) -> str:
                 f"`{policy}`",
                 ranged(contest.of(load, policy, "mean_s"), 2),
                 *(ranged(multiple, 3) for multiple in multiples),
-                *(plain(contest.of(load, policy, name), digits) for _, name, digits in COLUMNS),
+                *(plain(contest.of(load, policy, name), digits) for _, name, digits in columns),
             ]
         )
-    return markdown((*headings, *(heading for heading, _, _ in COLUMNS)), content)
+    return markdown((*headings, *(heading for heading, _, _ in columns)), content)
 
 
 def size(rows: Sequence[Row]) -> str:
     """Say how much was run, and what must be known to trust it."""
     rounds = len({row["round"] for row in rows})
-    requests = sorted({row["n"] for row in rows})
+    said = f"{rounds} rounds of {max(row['n'] for row in rows):,} requests"
+    late = [row["lateness_p99_s"] for row in rows if "lateness_p99_s" in row]
+    if not late:
+        return f"{said}, simulated"
     failed = sum(row["failed"] for row in rows)
     fallbacks = sum(row["fallbacks"] for row in rows)
-    late = max(row["lateness_p99_s"] for row in rows)
     return (
-        f"{rounds} rounds of {requests[-1]} requests; {failed} failed, P99 of lateness at most "
-        f"{1e3 * late:.0f} ms, the service fell silent {fallbacks} times"
+        f"{said}; {failed} failed, P99 of lateness at most {1e3 * max(late):.0f} ms, the service "
+        f"fell silent {fallbacks} times"
     )
 
 
@@ -169,10 +188,12 @@ def identity(results: Results) -> str:
     """Return the counts of each case."""
     if not results.identity:
         return missing("identity")
-    headings = ("case", "pauses", "demotions", "requests", "differences", "stock differences")
+    headings = ("case", "type", "GPUs", "pauses", "demotions", "requests", "differences")
     content = [
         [
             case,
+            row.get("dtype") or "the model's",
+            str(row.get("tp", 1)),
             f"{row['pauses']:,}",
             f"{row['demotions']:,}" if "demotions" in row else "",
             f"{row['requests']:,}",
@@ -181,7 +202,7 @@ def identity(results: Results) -> str:
         ]
         for case, row in results.identity.items()
     ]
-    return markdown(headings, content)
+    return markdown((*headings, "stock differences"), content)
 
 
 def replay(results: Results) -> str:

@@ -68,19 +68,30 @@ def replays(folder: Path) -> Iterator[Row]:
 def replay(row: Row, pool: Pool) -> Row:
     """Simulate one run; return its figures beside the measured mean."""
     jobs = draw(pool, row["load"], row["round"], row["seconds"])
-    workload = workload_of(jobs, pool, round(row["prompt_tokens_mean"]))
-    policy: PolicySpec | Policy
-    if row["policy"] == ORACLE:
-        policy = Oracle(workload.rounds.counts)
-    else:
-        policy = parse_policy("fcfs" if row["policy"] == STOCK else row["policy"])
-    outcome = run(workload, physics_of(row), policy)
-    first, last = (int(share * len(workload)) for share in MEASURED)
-    latency_s = outcome.latency_s[first:last]
     return {
         **{name: row[name] for name in ("round", "load", "policy")},
         "measured_mean_s": row["mean_s"],
+        **simulated(jobs, pool, row, row["policy"]),
+    }
+
+
+def simulated(jobs: Sequence[Job], pool: Pool, row: Row, name: str) -> Row:
+    """Simulate `jobs` under the policy `name`, on the worker that was measured in the run `row`."""
+    workload = workload_of(jobs, pool, round(row["prompt_tokens_mean"]))
+    policy: PolicySpec | Policy
+    if name == ORACLE:
+        policy = Oracle(workload.rounds.counts)
+    else:
+        policy = parse_policy("fcfs" if name == STOCK else name)
+    physics = physics_of(row)
+    if name == STOCK:
+        physics = PrefillsAtOnce.of(replace(physics, max_resident=physics.max_running))
+    outcome = run(workload, physics, policy)
+    first, last = (int(share * len(workload)) for share in MEASURED)
+    latency_s = outcome.latency_s[first:last]
+    return {
         "mean_s": float(latency_s.mean()),
+        "p50_s": float(np.percentile(latency_s, 50)),
         "p99_s": float(np.percentile(latency_s, 99)),
         "preemptions": outcome.preemptions,
         "demotions": outcome.demotions,
@@ -91,10 +102,10 @@ def physics_of(row: Row) -> Physics:
     """Return the worker as it was measured in a run."""
     running = row["running"]
     sizes, seconds = zip(*row["round_s_by_running"], strict=True)
-    # A batch that was never full takes at least as long as the largest that there was.
-    rising = (row["rows_per_round"] * np.maximum.accumulate(seconds)).tolist()
-    points = [*zip(sizes, rising, strict=True), (running, rising[-1])]
-    physics = Physics(
+    # Small batches are rare: what chance made slower counts as no slower than a larger one.
+    rising = row["rows_per_round"] * np.minimum.accumulate(seconds[::-1])[::-1]
+    points = [*zip(sizes, rising.tolist(), strict=True), (running, float(rising[-1]))]
+    return Physics(
         round_time=Buckets(tuple(point for point in points if point[0] <= running)),
         max_running=running,
         max_resident=row["resident"],
@@ -102,9 +113,6 @@ def physics_of(row: Row) -> Physics:
         prefill_token_s=row["prefill_request_s"] / row["prompt_tokens_mean"],
         plan_delay=1,
     )
-    if row["policy"] == STOCK:
-        return PrefillsAtOnce.of(replace(physics, max_resident=running))
-    return physics
 
 
 def workload_of(jobs: Sequence[Job], pool: Pool, prompt_tokens: int) -> Workload:

@@ -1,19 +1,19 @@
-"""The figures of the raw data: by load and policy, against stock SGLang, and of the targets."""
+"""The figures of the raw data: by load and policy, and against stock SGLang."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gpu.costs import Costs
 from gpu.figures import Row
-from gpu.names import EMBEDDED, ORACLE, REMOTE, STOCK
+from gpu.names import EMBEDDED, REMOTE
 from gpu.spread import Spread, ratios, spread
 
-OURS = ("laps-sd", "laps-sd:order=strict", "laps-sd+")
+OURS = ("laps-sd", "laps-sd:order=strict", "laps-sd+", "laps-sd+:patience=1e6")
 """Forms of LAPS-SD."""
 FIGURES = (
     *("mean_s", "p50_s", "p99_s", "ttft_mean_s", "ttft_p99_s", "slowdown_mean"),
@@ -67,6 +67,7 @@ class Results:
 
     compare: Contest
     large: Contest
+    longrun: Contest
     throughput: Costs
     large_throughput: Costs
     moves: Sequence[Row]
@@ -93,6 +94,7 @@ def read_results(folder: Path) -> Results:
     return Results(
         compare=Contest(rows("compare")),
         large=Contest(rows("large")),
+        longrun=Contest(rows("longrun")),
         throughput=Costs(rows("throughput")),
         large_throughput=Costs(rows("throughput-large")),
         moves=rows("moves"),
@@ -121,6 +123,7 @@ def summary(results: Results) -> dict[str, Any]:
     return {
         "loads": contest(results.compare),
         "large": contest(results.large),
+        "longrun": contest(results.longrun),
         "identity": {
             "pauses": sum(case["pauses"] for case in cases),
             "differences": sum(case["differences"] for case in cases),
@@ -133,104 +136,3 @@ def summary(results: Results) -> dict[str, Any]:
         "step_added_p99_share_embedded": results.throughput.worst_step_share(EMBEDDED),
         "step_added_p99_share_large": results.large_throughput.worst_step_share(REMOTE),
     }
-
-
-@dataclass(frozen=True)
-class Target:
-    """What was to be reached: `found` at most (or at least) `bound`."""
-
-    what: str
-    found: float | None
-    bound: float
-    at_most: bool = True
-    oracle: float | None = None
-    """The same figure for the oracle: what any order can reach."""
-
-    @property
-    def verdict(self) -> str:
-        """Say whether it is met."""
-        if self.found is None:
-            return "not measured"
-        met = self.found <= self.bound if self.at_most else self.found >= self.bound
-        return "met" if met else "missed"
-
-
-def targets(results: Results) -> list[Target]:
-    """Hold the results against what was wanted, with the best form of LAPS-SD at each load."""
-    of = results.compare
-
-    def ratio(load: str, other: str) -> float | None:
-        best = of.best(load)
-        found = of.against(load, best, other, "mean_s") if best else None
-        return found.median if found else None
-
-    def over_stock(what: str, load: str, bound: float) -> Target:
-        oracle = of.against(load, ORACLE, STOCK, "mean_s")
-        return Target(
-            f"mean {what}, over stock's",
-            ratio(load, STOCK),
-            bound,
-            oracle=oracle.median if oracle else None,
-        )
-
-    def every(loads: Sequence[str], value: Callable[[str], float | None]) -> float | None:
-        found = [value(load) for load in loads]
-        kept = [one for one in found if one is not None]
-        return max(kept) if len(kept) == len(found) else None
-
-    tails = [
-        found.median
-        for load in of.loads
-        for policy in OURS
-        if (found := of.against(load, policy, STOCK, "p99_s"))
-    ]
-    hard = ("0.95", "0.95-bursts")
-    identity = results.identity
-    return [
-        over_stock("at 0.95", "0.95", 0.61),
-        over_stock("under bursts", "0.95-bursts", 0.61),
-        over_stock("at 0.9", "0.9", 0.70),
-        Target(
-            "mean over MLFQ's, at 0.95 and under bursts",
-            every(hard, lambda load: ratio(load, "mlfq")),
-            1.0,
-        ),
-        Target(
-            "mean over SRTF's, at 0.95 and under bursts",
-            every(hard, lambda load: ratio(load, "srtf")),
-            0.90,
-        ),
-        Target(
-            "mean over the oracle's, at 0.95 and under bursts",
-            every(hard, lambda load: ratio(load, ORACLE)),
-            1.15,
-        ),
-        Target("P99 over stock's, at one operating point", min(tails, default=None), 1.75),
-        *(
-            target
-            for model, costs in (
-                ("", results.throughput),
-                (", larger shape", results.large_throughput),
-            )
-            for target in (
-                Target(
-                    f"throughput over stock's{model}",
-                    costs.throughput_ratio(REMOTE),
-                    0.99,
-                    at_most=False,
-                ),
-                Target(f"P99 of a step: added{model}", costs.worst_step_share(REMOTE), 0.01),
-            )
-        ),
-        Target(
-            "outputs that differ in the identity runs",
-            float(sum(case["differences"] for case in identity.values())) if identity else None,
-            0.0,
-        ),
-        Target(
-            "pauses in the identity runs",
-            float(sum(case["pauses"] for case in identity.values())) if identity else None,
-            10_000.0,
-            at_most=False,
-        ),
-    ]

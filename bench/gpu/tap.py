@@ -39,7 +39,8 @@ class Tap:
 
     def _clear(self) -> None:
         self._steps: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
-        self._stalls: deque[tuple[int, int, int]] = deque(maxlen=MOST_STEPS)
+        self._stalls: deque[tuple[int, list[int], int]] = deque(maxlen=MOST_STEPS)
+        self._newest: tuple[int, int] | None = None
         self._prefilled = 0
         self._rows = 0
         self._committed = 0
@@ -47,7 +48,8 @@ class Tap:
     def took_result(self, result: None, scheduler: Any, batch: Any, outcome: Any) -> None:
         """AFTER hook on `process_batch_result`: time the round, from the result of the one before.
 
-        If some were prefilled between the two, it is a stall and not a step.
+        If some were prefilled between the two, it is a stall and not a step, and so is the round
+        before it: in the overlap loop the host prepares a prefill before it takes its result.
         """
         if not batch.forward_mode.is_decode():
             self._prefilled += len(batch.reqs)
@@ -57,18 +59,29 @@ class Tap:
         self._rows += rows
         self._committed += rows + outcome.num_correct_drafts
         if self._before is not None:
-            time_us = round((now - self._before) * 1e6)
+            this = (rows, round((now - self._before) * 1e6))
             if self._prefilled:
-                self._stalls.append((self._prefilled, rows, time_us))
+                rounds = [this] if self._newest is None else [self._newest, this]
+                together_us = sum(time_us for _, time_us in rounds)
+                self._stalls.append((self._prefilled, [rows for rows, _ in rounds], together_us))
+                self._newest = None
             else:
-                self._steps.append((rows, time_us))
+                self._keep_newest()
+                self._newest = this
         self._prefilled = 0
         # Behind a round that ends all its requests there may be nothing to do for a while.
         goes_on = any(not req.finished() for req in batch.reqs)
         self._before = now if goes_on else None
 
+    def _keep_newest(self) -> None:
+        """Count the newest round as a step: no prefill was behind it."""
+        if self._newest is not None:
+            self._steps.append(self._newest)
+        self._newest = None
+
     def tell(self, output: Any, scheduler: Any, request: Any) -> Any:
         """AFTER hook on `get_internal_state`: say what there was since the last time."""
+        self._keep_newest()
         output.internal_state["bench"] = {
             "steps": [list(step) for step in self._steps],
             "stalls": [list(stall) for stall in self._stalls],

@@ -96,7 +96,7 @@ def draw(pool: Pool, load: str, turn: int, seconds: float) -> list[Job]:
     `fcfs_latency_s`, and the draw is typical of runs of this length, not of longer ones.
     """
     rng = np.random.default_rng([SEED, turn, list(LOADS).index(load)])
-    draws = [_draw(pool, load, rng, seconds) for _ in range(DRAWS)]
+    draws = [draw_by_chance(pool, load, rng, seconds) for _ in range(DRAWS)]
     return sorted(draws, key=lambda jobs: fcfs_latency_s(pool, jobs))[DRAWS // 2]
 
 
@@ -115,7 +115,8 @@ def fcfs_latency_s(pool: Pool, jobs: Sequence[Job]) -> float:
     return total_s / len(jobs)
 
 
-def _draw(pool: Pool, load: str, rng: np.random.Generator, seconds: float) -> list[Job]:
+def draw_by_chance(pool: Pool, load: str, rng: np.random.Generator, seconds: float) -> list[Job]:
+    """Draw as many requests as arrive in `seconds`, whatever chance makes of them."""
     wanted = LOADS[load]
     rate = wanted.of_capacity * pool.capacity_rps
     count = max(1, round(seconds * rate))

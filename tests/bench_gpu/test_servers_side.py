@@ -74,16 +74,17 @@ def test_the_tap_times_rounds_that_follow_each_other_and_forgets_what_it_told() 
         forward_mode=SimpleNamespace(is_decode=lambda: False), reqs=[None, None]
     )
     outcome = SimpleNamespace(num_correct_drafts=5)
-    rounds = (decoded(2), decoded(3), prefill, prefill, decoded(4, finished=True))
-    for batch in (prefill, *rounds, prefill, decoded(1)):
+    rounds = (decoded(2), decoded(3), decoded(3), prefill, prefill, decoded(4, finished=True))
+    for batch in (prefill, *rounds, prefill, decoded(1), decoded(1)):
         tap.took_result(None, None, batch, outcome)
     output = SimpleNamespace(internal_state={})
     bench = tap.tell(output, None, None).internal_state["bench"]
-    # Of four rounds one came right after another, one after two prefills of two requests, and the
-    # last one after a pause, maybe: all had finished.
-    assert [rows for rows, _ in bench["steps"]] == [3]
-    assert [(requests, rows) for requests, rows, _ in bench["stalls"]] == [(4, 4)]
-    assert (bench["rows"], bench["committed"]) == (10, 10 + 20)
+    # Of six rounds two came right after another, the second of them while the host prepared two
+    # prefills of two requests; one came after these, and the last but one after a pause, maybe: all
+    # had finished.
+    assert [rows for rows, _ in bench["steps"]] == [3, 1]
+    assert [(requests, rows) for requests, rows, _ in bench["stalls"]] == [(4, [3, 4])]
+    assert (bench["rows"], bench["committed"]) == (14, 14 + 30)
     again = tap.tell(SimpleNamespace(internal_state={}), None, None).internal_state["bench"]
     assert (again["steps"], again["stalls"], again["rows"]) == ([], [], 0)
 

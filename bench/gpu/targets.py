@@ -1,0 +1,96 @@
+"""What was to be reached, and what was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpu.costs import Costs
+from gpu.names import ORACLE, REMOTE, STOCK
+from gpu.summary import OURS, Contest, Results
+
+HARD = ("0.95", "0.95-bursts")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was to be reached: `found` at most (or at least) `bound`."""
+
+    what: str
+    found: float | None
+    bound: float
+    at_most: bool = True
+    oracle: float | None = None
+    """The same figure for the oracle: what any order can reach."""
+
+    @property
+    def wanted(self) -> str:
+        """Say what is wanted."""
+        return f"{'at most' if self.at_most else 'at least'} {self.bound:g}"
+
+    @property
+    def verdict(self) -> str:
+        """Say what was found, and whether that is enough."""
+        if self.found is None:
+            return "not measured"
+        met = self.found <= self.bound if self.at_most else self.found >= self.bound
+        return f"{self.found:.4g}, {'met' if met else 'missed'}"
+
+
+def contest_targets(of: Contest) -> list[Target]:
+    """Hold a comparison against what was wanted, with the best form of LAPS-SD at each load."""
+
+    def worst(policy: str | None, other: str, loads: Sequence[str]) -> float | None:
+        """Return the largest mean over `other`'s; None if one is missing. No policy: the best."""
+        found = []
+        for load in loads:
+            mine = policy or of.best(load)
+            ratio = of.against(load, mine, other, "mean_s") if mine else None
+            if ratio is None:
+                return None
+            found.append(ratio.median)
+        return max(found)
+
+    def mean(what: str, other: str, bound: float, *loads: str) -> Target:
+        return Target(what, worst(None, other, loads), bound, oracle=worst(ORACLE, other, loads))
+
+    tails = [
+        found.median
+        for load in of.loads
+        for policy in OURS
+        if (found := of.against(load, policy, STOCK, "p99_s"))
+    ]
+    return [
+        mean("mean at 0.95, over stock's", STOCK, 0.61, "0.95"),
+        mean("mean under bursts, over stock's", STOCK, 0.61, "0.95-bursts"),
+        mean("mean at 0.9, over stock's", STOCK, 0.70, "0.9"),
+        mean("mean over MLFQ's, at 0.95 and under bursts", "mlfq", 1.0, *HARD),
+        mean("mean over SRTF's, at 0.95 and under bursts", "srtf", 0.90, *HARD),
+        mean("mean over the oracle's, at 0.95 and under bursts", ORACLE, 1.15, *HARD),
+        Target("P99 over stock's, at one operating point", min(tails, default=None), 1.75),
+    ]
+
+
+def other_targets(results: Results) -> list[Target]:
+    """Hold costs and identity against what was wanted."""
+    cases = results.identity.values()
+
+    def counted(what: str) -> float | None:
+        return float(sum(case[what] for case in cases)) if cases else None
+
+    return [
+        *cost_targets("", results.throughput),
+        *cost_targets(", larger shape", results.large_throughput),
+        Target("outputs that differ in the identity runs", counted("differences"), 0.0),
+        Target("pauses in the identity runs", counted("pauses"), 10_000.0, at_most=False),
+    ]
+
+
+def cost_targets(model: str, costs: Costs) -> list[Target]:
+    """Hold what the plugin costs, under a service, against what was wanted."""
+    return [
+        Target(
+            f"throughput over stock's{model}", costs.throughput_ratio(REMOTE), 0.99, at_most=False
+        ),
+        Target(f"P99 of a step: added{model}", costs.worst_step_share(REMOTE), 0.01),
+    ]
