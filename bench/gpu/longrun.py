@@ -22,10 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gpu.contest import read_rows
 from gpu.figures import Row
 from gpu.names import ORACLE, STOCK
-from gpu.replay import simulated
+from gpu.replay import simulated, timed_rows
 from gpu.summary import OURS
 from gpu.workload import LOADS, Pool, draw_by_chance
 
@@ -49,9 +48,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args()
     folder: Path = options.out
-    measured = [row for row in read_rows(folder / f"{STAGE}.jsonl") if row["policy"] in OURS]
+    measured = [row for row in timed_rows(folder / f"{STAGE}.jsonl") if row["policy"] in OURS]
     if not measured:
-        print(f"{STAGE} was not measured with a form of LAPS-SD: nothing to go on with")
+        print(f"no run of {STAGE} with prefills under a form of LAPS-SD: nothing to go on with")
         return
     pool = Pool(**json.loads((folder / f"{STAGE}-pool.json").read_text()))
     # Without an end to overload there is no long run of it.

@@ -56,13 +56,18 @@ def main() -> None:
 def replays(folder: Path) -> Iterator[Row]:
     """Simulate the runs of a folder, those that say how long a prefill took."""
     for stage in STAGES:
-        rows = [row for row in read_rows(folder / f"{stage}.jsonl") if row.get("prefill_s")]
+        rows = timed_rows(folder / f"{stage}.jsonl")
         # SGLang's own preemption is not the engine's: nothing here knows how it goes.
         rows = [row for row in rows if row["policy"] != STOCK_PRIORITY]
         if rows:
             pool = Pool(**json.loads((folder / f"{stage}-pool.json").read_text()))
         for row in rows:
             yield {"stage": stage, **replay(row, pool)}
+
+
+def timed_rows(path: Path) -> list[Row]:
+    """Return the runs of a contest that say how long a prefill took."""
+    return [row for row in read_rows(path) if row.get("prefill_s") is not None]
 
 
 def replay(row: Row, pool: Pool) -> Row:
