@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from gpu.load import Job, Timing
 from gpu.workload import Pool
@@ -88,8 +89,7 @@ def prefill_times(bench: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return for how long a prefill keeps all from decoding: seconds, and seconds a request more.
 
     A stall is a prefill and the rounds around it; what is beyond these rounds' usual time is fitted
-    by least squares, so that all stalls together take as long as they took. None if there were
-    none.
+    by least squares, neither part below zero. None if there were no stalls.
     """
     if not bench["stalls"] or not bench["steps"]:
         return None
@@ -97,7 +97,7 @@ def prefill_times(bench: Mapping[str, Any]) -> tuple[float, float] | None:
     beyond_s = beyond_rounds(bench)
     if len(set(requests)) == 1:
         return float(beyond_s.mean()), 0.0
-    each_s, base_s = np.polyfit(requests, beyond_s, 1)
+    base_s, each_s = nnls([[1.0, count] for count in requests], beyond_s)[0]
     return float(base_s), float(each_s)
 
 

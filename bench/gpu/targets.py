@@ -40,12 +40,17 @@ class Target:
 def contest_targets(of: Contest) -> list[Target]:
     """Hold a comparison against what was wanted, with the best form of LAPS-SD at each load."""
 
-    def worst(policy: str | None, other: str, loads: Sequence[str]) -> float | None:
-        """Return the largest mean over `other`'s; None if one is missing. No policy: the best."""
+    def worst(
+        policy: str | None, other: str, loads: Sequence[str], figure: str = "mean_s"
+    ) -> float | None:
+        """Return the largest multiple of `other`'s figure; None if one is missing.
+
+        Of `policy`, or of the best form of LAPS-SD at each load.
+        """
         found = []
         for load in loads:
             mine = policy or of.best(load)
-            ratio = of.against(load, mine, other, "mean_s") if mine else None
+            ratio = of.against(load, mine, other, figure) if mine else None
             if ratio is None:
                 return None
             found.append(ratio.median)
@@ -54,12 +59,8 @@ def contest_targets(of: Contest) -> list[Target]:
     def mean(what: str, other: str, bound: float, *loads: str) -> Target:
         return Target(what, worst(None, other, loads), bound, oracle=worst(ORACLE, other, loads))
 
-    tails = [
-        found.median
-        for load in of.loads
-        for policy in OURS
-        if (found := of.against(load, policy, STOCK, "p99_s"))
-    ]
+    tails = [worst(policy, STOCK, HARD, "p99_s") for policy in OURS]
+    tail = min((found for found in tails if found is not None), default=None)
     return [
         mean("mean at 0.95, over stock's", STOCK, 0.61, "0.95"),
         mean("mean under bursts, over stock's", STOCK, 0.61, "0.95-bursts"),
@@ -67,7 +68,7 @@ def contest_targets(of: Contest) -> list[Target]:
         mean("mean over MLFQ's, at 0.95 and under bursts", "mlfq", 1.0, *HARD),
         mean("mean over SRTF's, at 0.95 and under bursts", "srtf", 0.90, *HARD),
         mean("mean over the oracle's, at 0.95 and under bursts", ORACLE, 1.15, *HARD),
-        Target("P99 over stock's, at one operating point", min(tails, default=None), 1.75),
+        Target("P99 over stock's, at 0.95 and under bursts, of one form", tail, 1.75),
     ]
 
 

@@ -6,10 +6,9 @@ Three servers are up: stock, patched with the engine embedded, and patched under
 under `fcfs` with the same cap as stock, so that they do the same work and pay for reports and
 plans. The load goes to one after the other, in turns. Two measures: output tokens per second when
 all have more than they can do, with the time of a full step, and the time of a step with fewer
-requests running. Each
-is a line in DIR/throughput.jsonl, written when it is done; what is there is not run again. With
---large it is the model of `gpu.large`, without the embedded engine (two such models fill a GPU of
-80 GB), and DIR/throughput-large.jsonl.
+requests running. Each is a line in DIR/throughput.jsonl, written when it is done; what is there is
+not run again. With --large it is the model of `gpu.large`, without the embedded engine (two such
+models fill a GPU of 80 GB), and DIR/throughput-large.jsonl.
 """
 
 from __future__ import annotations

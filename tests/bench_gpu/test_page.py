@@ -124,6 +124,11 @@ def test_targets_are_met_missed_or_not_measured(raw: Path) -> None:
         file.writelines(json.dumps(one) + "\n" for one in rows)
     found = verdicts(raw)
     assert found["mean over the oracle's, at 0.95 and under bursts"] == "1.1, met"
+    # laps-sd+ has 0.55 of stock's P99 at both; a load at which nobody waits says nothing of tails.
+    rows = [row(policy, "0.7", p99_s=1.0) for policy in MEANS]
+    with (raw / "compare.jsonl").open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in rows)
+    assert verdicts(raw)["P99 over stock's, at 0.95 and under bursts, of one form"] == "0.55, met"
     assert found["mean over SRTF's, at 0.95 and under bursts"] == "0.8462, met"
 
 
@@ -182,6 +187,9 @@ def test_a_prefill_costs_what_its_rounds_take_longer() -> None:
     bench = {"steps": [[16, 5000], [8, 3000]]}
     stalls = [[1, [16], 14_000], [2, [16, 8], 19_000], [3, [8], 16_000]]
     assert prefill_times(bench | {"stalls": stalls}) == pytest.approx((0.007, 0.002))
+    # More requests do not make a prefill shorter, and none has no cost of its own below zero.
+    stalls = [[1, [16], 9_000], [2, [16], 16_000]]
+    assert prefill_times(bench | {"stalls": stalls}) == pytest.approx((0.0, 0.0052))
     # Between two sizes of batch that were seen, a round takes a time between theirs.
     assert prefill_times(bench | {"stalls": [[2, [12], 10_000]]}) == pytest.approx((0.006, 0.0))
     assert prefill_times(bench | {"stalls": []}) is None
