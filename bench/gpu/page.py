@@ -80,8 +80,9 @@ def write(folder: Path, docs: Path) -> Path:
 
 
 def largest(results: Results, name: str) -> str:
-    """Return the largest of a number that the rows of the comparison have."""
-    return str(max((row[name] for row in results.compare.rows), default="(not run)"))
+    """Return the largest of a number that the rows of the comparisons have."""
+    rows = (*results.compare.rows, *results.large.rows)
+    return str(max((row[name] for row in rows), default="(not run)"))
 
 
 def machines(results: Results) -> str:

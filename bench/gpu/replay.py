@@ -2,10 +2,10 @@
 
     python -m gpu.replay --out DIR
 
-For each run in DIR/compare.jsonl and DIR/large.jsonl: the simulator (bench/sim) gets the run's own
-requests (arrivals, lengths, rounds, hints), the mean times of its verify rounds by batch size, and
-those of a prefill, as measured in that run. What is left to explain is the order of things, not the
-speed of the host. Needs no GPU. Writes DIR/replay.jsonl.
+For each run of a contest, DIR/STAGE.jsonl beside DIR/STAGE-pool.json: the simulator (bench/sim)
+gets the run's own requests (arrivals, lengths, rounds, hints), the mean times of its verify rounds
+by batch size, and those of a prefill, as measured in that run. What is left to explain is the order
+of things, not the speed of the host. Needs no GPU. Writes DIR/replay.jsonl.
 
 Rounds are longer in it by the share of rows that a request did not need: in SGLang's overlap loop
 one that has finished is in the batch for a round more.
@@ -39,8 +39,6 @@ from sim.physics import Buckets, Physics, PrefillsAtOnce
 from sim.simulate import parse_policy
 from sim.workload import Rounds, Workload
 
-STAGES = ("compare", "large")
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -55,12 +53,12 @@ def main() -> None:
 
 def replays(folder: Path) -> Iterator[Row]:
     """Simulate the runs of a folder, those that say how long a prefill took."""
-    for stage in STAGES:
+    for path in sorted(folder.glob("*-pool.json")):
+        stage = path.stem.removesuffix("-pool")
+        pool = Pool(**json.loads(path.read_text()))
         rows = timed_rows(folder / f"{stage}.jsonl")
         # SGLang's own preemption is not the engine's: nothing here knows how it goes.
         rows = [row for row in rows if row["policy"] != STOCK_PRIORITY]
-        if rows:
-            pool = Pool(**json.loads((folder / f"{stage}-pool.json").read_text()))
         for row in rows:
             yield {"stage": stage, **replay(row, pool)}
 
