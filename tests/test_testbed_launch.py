@@ -77,8 +77,9 @@ def test_whole_group_ends_on_an_exception(
             groups.append(server.pid)
             raise error
 
-    with pytest.raises(error):
+    with pytest.raises(error) as raised:
         use_server()
+    assert "arguments --model-path" in raised.value.__notes__[0]
     assert len(groups) == 1
     assert not list(living(groups[0]))
 

@@ -40,7 +40,7 @@ ARGUMENTS = {
     "--max-total-tokens": "8192",  # left to itself, SGLang takes most of the machine's memory
     "--max-running-requests": "32",
 }
-TAIL_LINES = 30
+TAIL_LINES = 60
 
 
 class ServerFailedError(RuntimeError):
@@ -134,6 +134,9 @@ class SglangServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if error is not None:
+            # Whoever asked it sees a closed connection at most; why is in its log alone.
+            error.add_note(self.log_tail())
         self.stop()
 
     def start(self) -> None:
