@@ -22,8 +22,9 @@ DEMO = --model $(MODEL) --draft $(DRAFT) --sglang-args '$(SGLANG_ARGS)'
 # The prompts, as JSON lines; the demo's are too few to measure anything.
 PROMPTS ?= bench/demo/requests.jsonl
 GPU ?=
+OUT ?= build/gpu$(if $(GPU),-short)
 GPU_BENCH = --model $(MODEL) --draft $(DRAFT) --prompts $(PROMPTS) --sglang-args='$(SGLANG_ARGS)' \
-	--out $(if $(GPU),build/gpu,bench/results/gpu) $(GPU)
+	--out $(OUT) $(GPU)
 
 # Without bytecode on disk every process compiles SGLang afresh, and a server takes minutes to start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -81,7 +82,7 @@ bench-engine: setup ## time and memory of the engine's decisions, to a million r
 	PYTHONPATH=bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m overhead
 
 .PHONY: bench-gpu
-bench-gpu: ## SGLang on a GPU, stock against patched, and docs/results-gpu.md (hours; GPU=--short: minutes)
+bench-gpu: ## SGLang on a GPU, stock against patched, into OUT (hours; GPU=--short: minutes)
 	@if $(HAS_GPU); then \
 	  PYTHONPATH=tests:bench:$$PYTHONPATH exec $(PYTHON) -m gpu $(GPU_BENCH); \
 	elif [ '$(GPU)' = --short ]; then \

@@ -39,14 +39,10 @@ def main() -> None:
         *("--out", str(options.out), f"--sglang-args={shlex.join(options.sglang_args)}"),
         *(("--short",) if options.short else ()),
     ]
-    # A short run shows that the page can be written, and leaves the real one alone.
-    docs = ("--docs", str(options.out / "docs")) if options.short else ()
     failed: list[tuple[str, ...]] = [stage for stage in STAGES if run(*stage, *common)]
     out = ("--out", str(options.out))
     long_run = ("longrun", *out, *(("--requests", "100") if options.short else ()))
-    failed += [
-        stage for stage in (("replay", *out), long_run, ("page", *out, *docs)) if run(*stage)
-    ]
+    failed += [stage for stage in (("replay", *out), long_run, ("page", *out)) if run(*stage)]
     if failed:
         sys.exit(
             f"failed: {', '.join(map(shlex.join, failed))} (see above, and {options.out}/logs)"

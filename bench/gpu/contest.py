@@ -14,7 +14,7 @@ import numpy as np
 from gpu.figures import Row, latency_figures, step_figures
 from gpu.load import Clients, Job
 from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
-from gpu.servers import internal_state, note_machine
+from gpu.servers import MeasurementError, internal_state, note_machine
 from gpu.shapes import SHAPES
 from gpu.systems import SLOTS, System, running_systems, system_of
 from gpu.workload import LOADS, Pool, draw, load_pool
@@ -100,7 +100,9 @@ def contest(
     """
     path, pool_path = options.out / f"{name}.jsonl", options.out / f"{name}-pool.json"
     wanted = itertools.product(range(1, options.rounds + 1), options.loads, options.policies)
-    done = {(row["round"], row["load"], row["policy"]) for row in read_rows(path)}
+    rows = read_rows(path)
+    refuse_other_lengths(rows, options.loads, options.seconds)
+    done = {(row["round"], row["load"], row["policy"]) for row in rows}
     missing = [Run(*run) for run in wanted if run not in done]
     if not missing and pool_path.exists():
         return
@@ -127,6 +129,19 @@ def contest(
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{number}/{len(missing)} {run.label}: {row['mean_s']} s", flush=True)
+
+
+def refuse_other_lengths(rows: Sequence[Row], loads: Sequence[str], seconds: float) -> None:
+    """Raise MeasurementError if there are runs of `loads` longer or shorter than `seconds`.
+
+    Queues near capacity are the longer, the longer the run: no median is of both.
+    """
+    for row in rows:
+        if row["load"] in loads and row["seconds"] != seconds:
+            raise MeasurementError(
+                f"there are runs of {row['seconds']:g} s at load {row['load']}, and these would "
+                f"take {seconds:g} s: give --seconds {row['seconds']:g}, or another --out"
+            )
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -1,8 +1,9 @@
 """Write docs/results-gpu.md, its figures and summary.json from the raw data.
 
-    python -m gpu.page [--out DIR] [--docs DIR]
+    python -m gpu.page [--out DIR]
 
-Needs no GPU and no SGLang. What was not measured is named as missing.
+Needs no GPU and no SGLang. What was not measured is named as missing. What there is to say of the
+figures lies beside them, in DIR/seen.md.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from gpu.targets import contest_targets, other_targets
 from sim.tables import markdown
 from sim.traces import load_traces
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "bench" / "results" / "gpu"
 TEXT = Path(__file__).with_name("page.md")
 COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("step (s)", "step_p50_s", 4),
@@ -47,20 +49,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="gpu.page", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results" / "gpu")
-    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="folder of the page")
-    options = parser.parse_args()
-    print(write(options.out, options.docs))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the raw data")
+    out: Path = parser.parse_args().out
+    # The project's own page is of its own results; others keep theirs together.
+    print(write(out, ROOT / "docs" if out.resolve() == RESULTS else out / "docs"))
 
 
 def write(folder: Path, docs: Path) -> Path:
     """Write the page of a folder of raw data; return its path."""
     results = read_results(folder)
+    seen = folder / "seen.md"
     (folder / "summary.json").write_text(json.dumps(summary(results), indent=1) + "\n")
     parts = {
         "machines": machines(results),
         "targets": contest_verdicts(results),
         "other_targets": other_verdicts(results),
+        "seen": seen.read_text().rstrip() if seen.exists() else "",
         "running": largest(results, "running"),
         "resident": largest(results, "resident"),
         "compare": contest_part(results.compare, "compare", docs),

@@ -133,8 +133,10 @@ def test_targets_are_met_missed_or_not_measured(raw: Path) -> None:
 
 
 def test_the_page_has_what_was_measured_and_names_what_was_not(raw: Path, tmp_path: Path) -> None:
+    (raw / "seen.md").write_text("What is seen.\n")
     text = write(raw, tmp_path / "docs").read_text()
     assert "{{" not in text
+    assert "\n\nWhat is seen.\n\n" in text
     assert "| `laps-sd+` | 1.65 (1.10–2.20) | 0.550 | 1.100 | 0.550 | 0.0050 |" in text
     assert "Not run yet: `python -m gpu.large`." in text
     assert "| tree | the model's | 1 | 12,000 | 3 | 512 | 0 | 1 of 256 |" in text

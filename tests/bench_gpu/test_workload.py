@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpu.contest import load_names, policy_names
+from gpu.contest import load_names, policy_names, refuse_other_lengths
 from gpu.large import replayed
 from gpu.load import Job, Timing, _send_all, priority
 from gpu.prompts import PromptError, read_prompts
+from gpu.servers import MeasurementError
 from gpu.workload import LOADS, SIGMA, Pool, PoolError, digest, draw, fcfs_latency_s, load_pool
 from service.fake_openai import FakeOpenAI
 from sim.traces import Traces
@@ -48,6 +49,13 @@ def test_a_round_has_the_same_requests_for_every_policy_and_others_than_the_next
     assert draw(pool_of(), "0.95", 1, 20.0) == draw(pool_of(), "0.95", 1, 20.0)
     assert draw(pool_of(), "0.95", 1, 20.0) != draw(pool_of(), "0.95", 2, 20.0)
     assert draw(pool_of(), "0.95", 1, 20.0) != draw(pool_of(), "0.95-bursts", 1, 20.0)
+
+
+def test_runs_of_a_load_are_of_one_length() -> None:
+    rows = [{"load": "0.95", "seconds": 24.0}, {"load": "0.9", "seconds": 200.0}]
+    refuse_other_lengths(rows, ["0.9", "1.1"], 200.0)
+    with pytest.raises(MeasurementError, match=r"24 s at load 0\.95.* give --seconds 24"):
+        refuse_other_lengths(rows, ["0.95"], 200.0)
 
 
 def test_a_queue_that_is_served_in_order_waits_for_the_first_server_that_is_free() -> None:
