@@ -24,8 +24,8 @@ from sim.simulate import parse_policy
 ROUNDS = 3
 SECONDS = 40.0
 RUNNING = 16
-WARM_UP = 0.5
-"""Length of the warm-up in runs."""
+WARM_UP_S = 20.0
+"""Arrivals of the warm-up; it is no longer than a run."""
 WARM_UP_LOAD = "1.1"
 
 
@@ -160,7 +160,7 @@ def warm_up(
 
     Under the service many requests pause meanwhile, and what finishes teaches its predictors.
     """
-    jobs = draw(pool, WARM_UP_LOAD, 0, options.seconds * WARM_UP)
+    jobs = draw(pool, WARM_UP_LOAD, 0, min(WARM_UP_S, options.seconds))
     for label, system in systems.items():
         clients.run(system.server.base_url, f"warm-up.{label}", jobs, texts)
 
