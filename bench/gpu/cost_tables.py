@@ -23,11 +23,14 @@ def cost(costs: Costs, stage: str) -> str:
             mode,
             ranged(costs.of("tokens_per_s", mode), 0),
             "" if mode == STOCK else ranged(costs.against_stock("tokens_per_s", mode), 4),
+            plain(costs.of("prefills", mode), 0),
+            plain(costs.of("prefills_s", mode), 2),
             plain(costs.of("fresh_share", mode), 4),
         ]
         for mode in costs.modes
     ]
-    parts = [markdown(("server", "tokens/s", "over stock", "fresh"), content)]
+    columns = ("server", "tokens/s", "over stock", "prefills", "for these (s)", "fresh")
+    parts = [markdown(columns, content)]
     for running in costs.step_sizes:
         content = [
             [

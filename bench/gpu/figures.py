@@ -88,16 +88,16 @@ def round_times(bench: Mapping[str, Any]) -> dict[int, float]:
 def prefill_times(bench: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return for how long a prefill keeps all from decoding: seconds, and seconds a request more.
 
-    A stall is a prefill and the rounds around it; what is beyond these rounds' usual time is fitted
-    by least squares, neither part below zero. None if there were no stalls.
+    A stall is one prefill or more on end, and the rounds around them; what is beyond these rounds'
+    usual time is fitted by least squares, neither part below zero. None if there were no stalls.
     """
     if not bench["stalls"] or not bench["steps"]:
         return None
-    requests = [requests for requests, _, _ in bench["stalls"]]
+    sizes = [(len(prefills), sum(prefills)) for prefills, _, _ in bench["stalls"]]
     beyond_s = beyond_rounds(bench)
-    if len(set(requests)) == 1:
-        return float(beyond_s.mean()), 0.0
-    base_s, each_s = nnls([[1.0, count] for count in requests], beyond_s)[0]
+    if len(set(sizes)) == 1:
+        return float(beyond_s.mean()) / sizes[0][0], 0.0
+    base_s, each_s = nnls(np.array(sizes, dtype=float), beyond_s)[0]
     return float(base_s), float(each_s)
 
 
@@ -122,9 +122,17 @@ def capacity_rps(bench: Mapping[str, Any], running: int, rows: float) -> float:
     full_s = round_times(bench).get(running)
     if full_s is None:
         raise ValueError(f"no step had {running} requests running: see the server's log")
-    prefilled = sum(requests for requests, _, _ in bench["stalls"])
+    prefilled = sum(sum(prefills) for prefills, _, _ in bench["stalls"])
     prefill_s = float(beyond_rounds(bench).sum()) / prefilled if prefilled else 0.0
     return 1.0 / (rows * full_s / running + prefill_s)
+
+
+def prefill_figures(bench: Mapping[str, Any]) -> Row:
+    """Return the prefills that stood between rounds, and how much longer all took for them."""
+    return {
+        "prefills": sum(len(prefills) for prefills, _, _ in bench["stalls"]),
+        "prefills_s": _rounded(beyond_rounds(bench).sum()),
+    }
 
 
 def steps_at(bench: Mapping[str, Any], running: int) -> Row:

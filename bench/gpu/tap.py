@@ -39,9 +39,9 @@ class Tap:
 
     def _clear(self) -> None:
         self._steps: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
-        self._stalls: deque[tuple[int, list[int], int]] = deque(maxlen=MOST_STEPS)
+        self._stalls: deque[tuple[list[int], list[int], int]] = deque(maxlen=MOST_STEPS)
         self._newest: tuple[int, int] | None = None
-        self._prefilled = 0
+        self._prefills: list[int] = []
         self._rows = 0
         self._committed = 0
 
@@ -52,7 +52,7 @@ class Tap:
         before it: in the overlap loop the host prepares a prefill before it takes its result.
         """
         if not batch.forward_mode.is_decode():
-            self._prefilled += len(batch.reqs)
+            self._prefills.append(len(batch.reqs))
             return
         now = time.perf_counter()
         rows = len(batch.reqs)
@@ -60,15 +60,16 @@ class Tap:
         self._committed += rows + outcome.num_correct_drafts
         if self._before is not None:
             this = (rows, round((now - self._before) * 1e6))
-            if self._prefilled:
+            if self._prefills:
                 rounds = [this] if self._newest is None else [self._newest, this]
                 together_us = sum(time_us for _, time_us in rounds)
-                self._stalls.append((self._prefilled, [rows for rows, _ in rounds], together_us))
+                sizes = [rows for rows, _ in rounds]
+                self._stalls.append((self._prefills, sizes, together_us))
                 self._newest = None
             else:
                 self._keep_newest()
                 self._newest = this
-        self._prefilled = 0
+        self._prefills = []
         # Behind a round that ends all its requests there may be nothing to do for a while.
         goes_on = any(not req.finished() for req in batch.reqs)
         self._before = now if goes_on else None

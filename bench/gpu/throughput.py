@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gpu.contest import read_rows
-from gpu.figures import Row, steps_at
+from gpu.figures import Row, prefill_figures, steps_at
 from gpu.large import enlarge, recording
 from gpu.load import Clients
 from gpu.names import EMBEDDED, MODES, REMOTE, STOCK
@@ -137,14 +137,15 @@ def start(
 
 
 def saturated(process: SglangServer, prompts: Sequence[Prompt], label: str, short: bool) -> Row:
-    """Run the saturating load; return the output tokens per second, and the times of full steps."""
+    """Run the saturating load; return output tokens per second, full steps, and prefills."""
     internal_state(process)  # begins what the tap tells next time
     begin = time.perf_counter()
     longest = 16 if short else MAX_TOKENS
     replies = asyncio.run(send_closed(process.base_url, prompts, label, CLIENTS, longest))
     rate = sum(r.completion_tokens for r in replies) / (time.perf_counter() - begin)
     full = len(prompts) if short else RUNNING
-    return {"tokens_per_s": round(rate, 1), **steps_at(internal_state(process)["bench"], full)}
+    bench = internal_state(process)["bench"]
+    return {"tokens_per_s": round(rate, 1), **steps_at(bench, full), **prefill_figures(bench)}
 
 
 def step_times(

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from gpu.figures import capacity_rps, latency_figures, prefill_times, step_figures, steps_at
+from gpu.figures import (
+    capacity_rps,
+    latency_figures,
+    prefill_figures,
+    prefill_times,
+    step_figures,
+    steps_at,
+)
 from gpu.load import Job, Timing
 from gpu.page import write
 from gpu.summary import read_results, summary
@@ -178,7 +185,7 @@ def test_a_run_without_any_answer_is_no_result() -> None:
 def test_capacity_is_that_of_a_batch_which_is_always_full() -> None:
     bench: dict[str, Any] = {"steps": [[16, 4000], [16, 6000], [3, 100]]}
     # 40 of the 16 * 200 rows that a second has, and half of a prefill for two.
-    bench |= {"stalls": [[2, [16, 16], 20_000]]}
+    bench |= {"stalls": [[[2], [16, 16], 20_000]]}
     assert capacity_rps(bench, 16, 40.0) == pytest.approx(1 / (40 / (16 * 200) + 0.005))
     assert capacity_rps(bench | {"stalls": []}, 16, 40.0) == pytest.approx(80.0)
     with pytest.raises(ValueError, match="48 requests"):
@@ -187,19 +194,27 @@ def test_capacity_is_that_of_a_batch_which_is_always_full() -> None:
 
 def test_a_prefill_costs_what_its_rounds_take_longer() -> None:
     bench = {"steps": [[16, 5000], [8, 3000]]}
-    stalls = [[1, [16], 14_000], [2, [16, 8], 19_000], [3, [8], 16_000]]
+    stalls = [[[1], [16], 14_000], [[2], [16, 8], 19_000], [[3], [8], 16_000]]
     assert prefill_times(bench | {"stalls": stalls}) == pytest.approx((0.007, 0.002))
     # More requests do not make a prefill shorter, and none has no cost of its own below zero.
-    stalls = [[1, [16], 9_000], [2, [16], 16_000]]
+    stalls = [[[1], [16], 9_000], [[2], [16], 16_000]]
     assert prefill_times(bench | {"stalls": stalls}) == pytest.approx((0.0, 0.0052))
     # Between two sizes of batch that were seen, a round takes a time between theirs.
-    assert prefill_times(bench | {"stalls": [[2, [12], 10_000]]}) == pytest.approx((0.006, 0.0))
+    assert prefill_times(bench | {"stalls": [[[2], [12], 10_000]]}) == pytest.approx((0.006, 0.0))
+    # Two on end are two.
+    stalls = [[[1, 1], [16], 23_000], [[1], [16], 14_000], [[2], [16], 14_500]]
+    assert prefill_times(bench | {"stalls": stalls}) == pytest.approx((0.0085, 0.0005))
     assert prefill_times(bench | {"stalls": []}) is None
+
+
+def test_prefills_are_counted_with_what_they_took() -> None:
+    bench = {"steps": [[16, 5000]], "stalls": [[[1, 1], [16, 16], 30_000], [[3], [16], 9_000]]}
+    assert prefill_figures(bench) == {"prefills": 3, "prefills_s": 0.024}
 
 
 def test_steps_are_told_apart_by_batch_size() -> None:
     bench = {"steps": [[16, 4000], [16, 6000], [3, 100]], "rows": 35, "committed": 70}
-    bench |= {"stalls": [[1, [16], 9000], [1, [16], 13000]]}
+    bench |= {"stalls": [[[1], [16], 9000], [[1], [16], 13000]]}
     assert steps_at(bench, 16) == {"steps": 2, "p50_s": 0.005, "p99_s": 0.00598}
     figures = step_figures(bench)
     assert figures["accept_length"] == 2.0
