@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from gpu.systems import SLOTS, System, running_systems, system_of
 from gpu.workload import LOADS, Pool, draw, load_pool
 from laps.policies.registry import build_policy
 from sim.simulate import parse_policy
+
+Item = TypeVar("Item")
 
 ROUNDS = 3
 SECONDS = 40.0
@@ -99,10 +101,15 @@ def contest(
     Rounds outermost, then loads, then policies: what is cut short is balanced.
     """
     path, pool_path = options.out / f"{name}.jsonl", options.out / f"{name}-pool.json"
-    wanted = itertools.product(range(1, options.rounds + 1), options.loads, options.policies)
     rows = read_rows(path)
     refuse_other_lengths(rows, options.loads, options.seconds)
     done = {(row["round"], row["load"], row["policy"]) for row in rows}
+    wanted = [
+        (turn, load, policy)
+        for turn in range(1, options.rounds + 1)
+        for load in options.loads
+        for policy in in_turn(options.policies, turn)
+    ]
     missing = [Run(*run) for run in wanted if run not in done]
     if not missing and pool_path.exists():
         return
@@ -129,6 +136,15 @@ def contest(
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(f"{number}/{len(missing)} {run.label}: {row['mean_s']} s", flush=True)
+
+
+def in_turn(items: Sequence[Item], turn: int) -> list[Item]:
+    """Return `items` as they are in turn 1, and with another one first in each turn after it.
+
+    What drifts meanwhile is then everybody's: a host that is slower at first, caches that fill.
+    """
+    first = (turn - 1) % len(items)
+    return [*items[first:], *items[:first]]
 
 
 def refuse_other_lengths(rows: Sequence[Row], loads: Sequence[str], seconds: float) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gpu.contest import read_rows
+from gpu.contest import in_turn, read_rows
 from gpu.figures import Row
 from gpu.load import Clients
 from gpu.prompts import read_prompts
@@ -73,7 +73,7 @@ def main() -> None:
     missing = [
         (turn, swaps)
         for turn in range(1, turns + 1)
-        for swaps in SWAPS
+        for swaps in in_turn(SWAPS, turn)
         if swaps <= most and (turn, swaps) not in done
     ]
     if not missing:

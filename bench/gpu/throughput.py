@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from gpu.contest import read_rows
+from gpu.contest import in_turn, read_rows
 from gpu.figures import Row, prefill_figures, steps_at
 from gpu.large import enlarge, recording
 from gpu.load import Clients
@@ -73,8 +73,7 @@ def measure(
         (turn, measure, running, mode)
         for turn in range(1, turns + 1)
         for measure, running in measures
-        # The one that goes first changes: whatever drifts meanwhile is shared.
-        for mode in (*modes[turn % len(modes) :], *modes[: turn % len(modes)])
+        for mode in in_turn(modes, turn)
         if (turn, measure, running, mode) not in done
     ]
     if not missing:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpu.contest import load_names, policy_names, refuse_other_lengths
+from gpu.contest import in_turn, load_names, policy_names, refuse_other_lengths
 from gpu.large import replayed
 from gpu.load import Job, Timing, _send_all, priority
 from gpu.prompts import PromptError, read_prompts
@@ -56,6 +56,10 @@ def test_runs_of_a_load_are_of_one_length() -> None:
     refuse_other_lengths(rows, ["0.9", "1.1"], 200.0)
     with pytest.raises(MeasurementError, match=r"24 s at load 0\.95.* give --seconds 24"):
         refuse_other_lengths(rows, ["0.95"], 200.0)
+
+
+def test_each_turn_begins_with_another_one() -> None:
+    assert ["".join(in_turn("ABC", turn)) for turn in (1, 2, 3, 4)] == ["ABC", "BCA", "CAB", "ABC"]
 
 
 def test_a_queue_that_is_served_in_order_waits_for_the_first_server_that_is_free() -> None:
