@@ -17,7 +17,7 @@ MEASURED = (0.1, 0.9)
 """Share of the requests, in order of arrival, that count: the others fill and empty the server."""
 Row = dict[str, Any]
 STEP_FIGURES = (
-    *("accept_length", "running_mean", "step_p50_s", "step_p99_s"),
+    *("accept_length", "running_mean", "step_p50_s", "step_p99_s", "step_drift"),
     *("round_s_by_running", "prefill_s", "prefill_request_s"),
 )
 """What the tap tells of a run; `round_s_by_running` is a list of (running, mean seconds)."""
@@ -70,10 +70,23 @@ def step_figures(bench: Mapping[str, Any]) -> Row:
         _rounded(running.mean()),
         _rounded(np.percentile(time_us, 50) / 1e6),
         _rounded(np.percentile(time_us, 99) / 1e6),
+        drift(bench),
         [(size, _rounded(seconds)) for size, seconds in round_times(bench).items()],
         *((None, None) if prefill is None else map(_rounded, prefill)),
     )
     return dict(zip(STEP_FIGURES, figures, strict=True))
+
+
+def drift(bench: Mapping[str, Any]) -> float | None:
+    """Return the time of a verify round in the second half of a run as a multiple of the first's.
+
+    Medians, of the size of batch that most rounds had; None if that was but once.
+    """
+    running, time_us = np.array(bench["steps"], dtype=float).reshape(-1, 2).T
+    sizes, counts = np.unique(running, return_counts=True)
+    same = time_us[running == sizes[counts.argmax()]]
+    first, second = same[: len(same) // 2], same[len(same) // 2 :]
+    return _rounded(np.median(second) / np.median(first)) if len(first) else None
 
 
 def round_times(bench: Mapping[str, Any]) -> dict[int, float]:

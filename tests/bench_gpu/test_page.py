@@ -219,6 +219,7 @@ def test_steps_are_told_apart_by_batch_size() -> None:
     figures = step_figures(bench)
     assert figures["accept_length"] == 2.0
     assert figures["round_s_by_running"] == [(3, 0.0001), (16, 0.005)]
+    assert figures["step_drift"] == 1.5
     # A prefill and the round after it, less a round.
     assert (figures["prefill_s"], figures["prefill_request_s"]) == (0.006, 0.0)
     with pytest.raises(ValueError, match="48 requests"):
