@@ -4,11 +4,12 @@
 
 Three servers are up: stock, patched with the engine embedded, and patched under `laps serve`; both
 under `fcfs` with the same cap as stock, so that they do the same work and pay for reports and
-plans. The load goes to one after the other, in turns. Two measures: output tokens per second when
-all have more than they can do, with the time of a full step, and the time of a step with fewer
-requests running. Each is a line in DIR/throughput.jsonl, written when it is done; what is there is
-not run again. With --large it is the model of `gpu.large`, without the embedded engine (two such
-models fill a GPU of 80 GB), and DIR/throughput-large.jsonl.
+plans, and with more slots, as a patched server should have. The load goes to one after the other,
+in turns. Two measures: output tokens per second when all have more than they can do, with the time
+of a full step, and the time of a step with fewer requests running. Each is a line in
+DIR/throughput.jsonl, written when it is done; what is there is not run again. With --large it is
+the model of `gpu.large`, without the embedded engine (two such models fill a GPU of 80 GB), and
+DIR/throughput-large.jsonl.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gpu.load import Clients
 from gpu.names import EMBEDDED, MODES, REMOTE, STOCK
 from gpu.prompts import Prompt, read_prompts, send_closed
 from gpu.servers import arguments, internal_state, note_machine, server, tapped
-from gpu.systems import PLAN_TTL, wait_for_service
+from gpu.systems import PLAN_TTL, SLOTS, wait_for_service
 from gpu.workload import all_at_once
 from laps.client import SyncLapsClient
 from testbed.launch import SglangServer
@@ -116,11 +117,12 @@ def start(
     stack: ExitStack,
 ) -> dict[str, SglangServer]:
     """Start the servers of `modes` at once; they are stopped with `stack`."""
-    cap = ("--max-running-requests", str(RUNNING))
+    slots, cap = "--max-running-requests", str(RUNNING)
+    patched = (slots, str(SLOTS * RUNNING), "--laps-max-running", cap)
     flags = {
-        STOCK: cap,
-        EMBEDDED: (*cap, "--laps-embedded", "--laps-policy", "fcfs"),
-        REMOTE: (*cap, "--laps-endpoint", service.address),
+        STOCK: (slots, cap),
+        EMBEDDED: (*patched, "--laps-embedded", "--laps-policy", "fcfs"),
+        REMOTE: (*patched, "--laps-endpoint", service.address),
     }
     servers = {
         mode: server(options, "tree", f"{name}-{mode}", *flags[mode], environment=environment)
