@@ -99,6 +99,60 @@ def test_those_whom_no_prefill_holds_together_wait_once() -> None:
     assert places[-RUNNING:] == [*range(places[RUNNING], places[RUNNING] + RUNNING)]
 
 
+class FakeGrammars:
+    """SGLang's grammar manager, with requests whose grammars get ready when the test says so."""
+
+    def __init__(self) -> None:
+        self.ready: list[Any] = []
+        self.grammar_queue: list[Any] = []
+
+    def has_waiting_grammars(self) -> bool:
+        return bool(self.ready)
+
+    def get_ready_grammar_requests(self) -> list[Any]:
+        ready, self.ready = self.ready, []
+        return ready
+
+    def __len__(self) -> int:
+        return len(self.ready)
+
+
+def test_those_whose_grammars_get_ready_do_not_make_others_wait_anew() -> None:
+    loop, planner = RealLoop(Setup(slots=64, kv_tokens=16384, max_running=8)), FixedPlanner()
+    try:
+        loop.plan_with(planner)
+        scheduler = loop.scheduler
+        scheduler.grammar_manager = grammars = FakeGrammars()
+        loop.worker._sharing.admitted(BUSY, 0)
+        reqs: list[Any] = []
+        came, began = 6, 0
+
+        def request(tokens: int) -> Any:
+            start = 5 * len(reqs)
+            reqs.append(loop.submit(f"r{len(reqs)}", range(start, start + 5), tokens))
+            return reqs[-1]
+
+        def each(iteration: int) -> None:
+            nonlocal began
+            if iteration == 1:
+                for _ in range(8):
+                    request(200)
+            if iteration == came:
+                planner.order(request(10).laps_handle)
+            if came < iteration <= 10 * PATIENCE and not iteration % (PATIENCE - 1):
+                late = request(10)
+                scheduler.waiting_queue.remove(late)  # until SGLang asks for those who are ready
+                loop.worker.ledger.rejected(late)
+                grammars.ready.append(late)
+            if len(reqs) > 8 and reqs[8].output_ids and not began:
+                began = iteration
+
+        finish(loop, reqs, each)
+        assert 0 < began - came <= PATIENCE + 4
+    finally:
+        loop.close()
+
+
 @pytest.mark.parametrize(("speculative", "overlap"), MODES)
 def test_a_random_load_that_shares_prefills_loses_nothing(speculative: bool, overlap: bool) -> None:
     """`run_random_load` fails if a request is aborted, its text differs, or anything leaks."""
