@@ -141,7 +141,7 @@ def contest(
 def in_turn(items: Sequence[Item], turn: int) -> list[Item]:
     """Return `items` as they are in turn 1, and with another one first in each turn after it.
 
-    What drifts meanwhile is then everybody's: a host that is slower at first, caches that fill.
+    So nobody is always first, when a host or a cache may still be cold.
     """
     first = (turn - 1) % len(items)
     return [*items[first:], *items[:first]]

@@ -21,6 +21,7 @@ def cost(costs: Costs, stage: str) -> str:
     content = [
         [
             mode,
+            plain(costs.of("slots", mode), 0),
             ranged(costs.of("tokens_per_s", mode), 0),
             "" if mode == STOCK else ranged(costs.against_stock("tokens_per_s", mode), 4),
             plain(costs.of("prefills", mode), 0),
@@ -29,7 +30,7 @@ def cost(costs: Costs, stage: str) -> str:
         ]
         for mode in costs.modes
     ]
-    columns = ("server", "tokens/s", "over stock", "prefills", "for these (s)", "fresh")
+    columns = ("server", "slots", "tokens/s", "over stock", "prefills", "for these (s)", "fresh")
     parts = [markdown(columns, content)]
     for running in costs.step_sizes:
         content = [

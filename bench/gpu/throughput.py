@@ -29,7 +29,14 @@ from gpu.large import enlarge, recording
 from gpu.load import Clients
 from gpu.names import EMBEDDED, MODES, REMOTE, STOCK
 from gpu.prompts import Prompt, read_prompts, send_closed
-from gpu.servers import arguments, internal_state, note_machine, server, tapped
+from gpu.servers import (
+    MeasurementError,
+    arguments,
+    internal_state,
+    note_machine,
+    server,
+    tapped,
+)
 from gpu.systems import PLAN_TTL, SLOTS, wait_for_service
 from gpu.workload import all_at_once
 from laps.client import SyncLapsClient
@@ -69,7 +76,9 @@ def measure(
     path = options.out / f"{name}.jsonl"
     turns, size = (1, 4) if options.short else (options.turns, STEPS_AT)
     measures = [("throughput", RUNNING), ("steps", size)]
-    done = {(row["turn"], row["measure"], row["running"], row["mode"]) for row in read_rows(path)}
+    rows = read_rows(path)
+    refuse_other_slots(rows)
+    done = {(row["turn"], row["measure"], row["running"], row["mode"]) for row in rows}
     missing = [
         (turn, measure, running, mode)
         for turn in range(1, turns + 1)
@@ -96,6 +105,7 @@ def measure(
             process = servers[mode]
             label = f"{measure} {running} {mode} {turn}"
             row: Row = {"measure": measure, "running": running, "mode": mode, "turn": turn}
+            row["slots"] = slots_of(mode)
             if measure == "throughput":
                 row |= saturated(process, prompts, label, options.short)
             else:
@@ -108,6 +118,24 @@ def measure(
             print(json.dumps(row), flush=True)
 
 
+def slots_of(mode: str) -> int:
+    """Return how many requests may be resident: in stock SGLang all of them run."""
+    return RUNNING if mode == STOCK else SLOTS * RUNNING
+
+
+def refuse_other_slots(rows: Sequence[Row]) -> None:
+    """Raise MeasurementError if some of `rows` are of servers with other slots than they get now.
+
+    Those with slots to spare prefill some ahead of their turn: no median is of both.
+    """
+    for row in rows:
+        if row["slots"] != (slots := slots_of(row["mode"])):
+            raise MeasurementError(
+                f"there are rows of {row['mode']!r} with {row['slots']} slots, and now there are "
+                f"{slots}: use another --out"
+            )
+
+
 def start(
     options: argparse.Namespace,
     name: str,
@@ -117,15 +145,21 @@ def start(
     stack: ExitStack,
 ) -> dict[str, SglangServer]:
     """Start the servers of `modes` at once; they are stopped with `stack`."""
-    slots, cap = "--max-running-requests", str(RUNNING)
-    patched = (slots, str(SLOTS * RUNNING), "--laps-max-running", cap)
-    flags = {
-        STOCK: (slots, cap),
-        EMBEDDED: (*patched, "--laps-embedded", "--laps-policy", "fcfs"),
-        REMOTE: (*patched, "--laps-endpoint", service.address),
+    cap = ("--laps-max-running", str(RUNNING))
+    flags: dict[str, tuple[str, ...]] = {
+        STOCK: (),
+        EMBEDDED: (*cap, "--laps-embedded", "--laps-policy", "fcfs"),
+        REMOTE: (*cap, "--laps-endpoint", service.address),
     }
     servers = {
-        mode: server(options, "tree", f"{name}-{mode}", *flags[mode], environment=environment)
+        mode: server(
+            options,
+            "tree",
+            f"{name}-{mode}",
+            *("--max-running-requests", str(slots_of(mode))),
+            *flags[mode],
+            environment=environment,
+        )
         for mode in modes
     }
     for process in servers.values():

@@ -7,6 +7,7 @@ must stop a server raises SystemExit, before there is a model.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -16,7 +17,7 @@ from importlib.metadata import version
 from typing import Any
 
 from laps import wire
-from laps.engine.types import PolicySpec
+from laps.engine.types import Capacity, PolicySpec
 from laps.policies.base import PolicyError
 from laps.policies.registry import build_policy
 from laps_sglang.compat import (
@@ -36,6 +37,8 @@ from laps_sglang.modes import refuse_unsupported, refuse_unsupported_model
 from laps_sglang.planner import PlannerProcess, Setup
 from laps_sglang.settings import Settings, SettingsError, add_flags, read_settings
 from laps_sglang.worker import Worker
+
+logger = logging.getLogger(__name__)
 
 
 def activate() -> None:
@@ -97,6 +100,7 @@ def install(settings: Settings, engine: Engine) -> Hooks:
         sizes = captured_batch_sizes(resolved_settings(), scheduler.max_running_requests)
         worker = Worker(scheduler, engine, settings.max_running, sizes)
         if engine.is_entry_rank(scheduler):
+            advise(worker.capacity)
             replica = engine.dp_rank(scheduler)
             setup = Setup(
                 identify(resolved_settings(), replica),
@@ -114,6 +118,16 @@ def install(settings: Settings, engine: Engine) -> Hooks:
     for target, kind, function in hooks.table():
         HookRegistry.register(target, function, HookType(kind))
     return hooks
+
+
+def advise(capacity: Capacity) -> None:
+    """Say in the log what makes the plugin worth little, though it works."""
+    if capacity.max_resident == capacity.max_running:
+        logger.warning(
+            "laps: as many requests may run as may be resident (%d), so none can pause or be "
+            "prefilled ahead: raise --max-running-requests to, say, 16 times --laps-max-running",
+            capacity.max_running,
+        )
 
 
 def identify(settings: dict[str, Any], dp_rank: int) -> wire.WorkerIdentity:

@@ -15,6 +15,8 @@ from gpu.large import replayed
 from gpu.load import Job, Timing, _send_all, priority
 from gpu.prompts import PromptError, read_prompts
 from gpu.servers import MeasurementError
+from gpu.systems import SLOTS
+from gpu.throughput import refuse_other_slots
 from gpu.workload import LOADS, SIGMA, Pool, PoolError, digest, draw, fcfs_latency_s, load_pool
 from service.fake_openai import FakeOpenAI
 from sim.traces import Traces
@@ -56,6 +58,12 @@ def test_runs_of_a_load_are_of_one_length() -> None:
     refuse_other_lengths(rows, ["0.9", "1.1"], 200.0)
     with pytest.raises(MeasurementError, match=r"24 s at load 0\.95.* give --seconds 24"):
         refuse_other_lengths(rows, ["0.95"], 200.0)
+
+
+def test_throughput_is_of_servers_with_the_same_slots() -> None:
+    refuse_other_slots([{"mode": "stock", "slots": 48}, {"mode": "remote", "slots": 48 * SLOTS}])
+    with pytest.raises(MeasurementError, match=r"'remote' with 48 slots.* another --out"):
+        refuse_other_slots([{"mode": "remote", "slots": 48}])
 
 
 def test_each_turn_begins_with_another_one() -> None:

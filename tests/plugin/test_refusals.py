@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from laps.engine.types import Capacity
 from laps_sglang import compat
 from laps_sglang.compat import Target, UnsupportedEngineError, installed_engine, unapplied
 from laps_sglang.modes import ALGORITHMS, REFUSED, refuse_unsupported
+from laps_sglang.plugin import advise
 
 DEFAULTS: dict[str, Any] = {
     "disaggregation_mode": "null",
@@ -23,6 +25,16 @@ DEFAULTS: dict[str, Any] = {
 def test_the_default_modes_are_supported() -> None:
     refuse_unsupported(DEFAULTS, None)
     refuse_unsupported(DEFAULTS, 48)
+
+
+def test_a_server_without_room_for_paused_requests_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    advise(Capacity(max_running=16, max_resident=256, kv_tokens=1000))
+    assert not caplog.text
+    advise(Capacity(max_running=48, max_resident=48, kv_tokens=1000))
+    assert "(48)" in caplog.text
+    assert "--max-running-requests" in caplog.text
 
 
 @pytest.mark.parametrize("setting", REFUSED)
