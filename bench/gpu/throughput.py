@@ -132,7 +132,7 @@ def refuse_other_slots(rows: Sequence[Row]) -> None:
         if row["slots"] != (slots := slots_of(row["mode"])):
             raise MeasurementError(
                 f"there are rows of {row['mode']!r} with {row['slots']} slots, and now there are "
-                f"{slots}: use another --out"
+                f"{slots}: remove them, or use another --out"
             )
 
 
