@@ -155,9 +155,8 @@ class Worker:
         self.memory.requeue()
         if out.batch_to_run is not None:
             self.ledger.admitted(out.batch_to_run.reqs)
-            if not waits:  # else it is of others, whose grammars got ready
-                some_left = any(id(req) in keep for req in left)
-                self._sharing.admitted(len(set(offered).difference(left)), iteration, some_left)
+            some_left = any(id(req) in keep for req in left)
+            self._sharing.admitted(len(set(offered).difference(left)), iteration, some_left)
         elif self.paused and out.running_batch.is_empty():
             # SGLang decodes, and knows that it is not idle, only if a batch of its own holds a row.
             best = self._best(self.paused.ending(), self.ledger.resident)

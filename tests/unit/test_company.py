@@ -53,6 +53,13 @@ def test_who_found_no_room_does_not_wait_anew() -> None:
     assert not company.waits(1, 16, PATIENCE + 1)
 
 
+def test_a_prefill_without_newcomers_ends_nobodys_wait() -> None:
+    company = busy(10 * MEMORY)
+    assert all(company.waits(1, 16, step) for step in range(PATIENCE))
+    company.admitted(0, PATIENCE - 1)
+    assert not company.waits(1, 16, PATIENCE)
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 6), st.integers(0, 64), st.integers(1, 5)), min_size=1, max_size=60

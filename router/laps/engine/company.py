@@ -52,10 +52,14 @@ class Company:
         return ceil(self._rate_at(step) * running)
 
     def admitted(self, newcomers: int, step: int, some_left: bool = False) -> None:
-        """Take note of admissions; if `some_left` out for want of room, their wait goes on."""
+        """Take note of a prefill with so many newcomers, after whom the next one's wait is its own.
+
+        Unless there were none in it (what SGLang admits of its own accord is no company), or
+        `some_left` out for want of room: then the wait goes on.
+        """
         self._rate = self._rate_at(step) + newcomers / MEMORY
         self._rated_at = step
-        if not some_left:
+        if newcomers and not some_left:
             self._since = None
 
     def _rate_at(self, step: int) -> float:
