@@ -124,8 +124,8 @@ def advise(capacity: Capacity) -> None:
     """Say in the log what makes the plugin worth little, though it works."""
     if capacity.max_resident == capacity.max_running:
         logger.warning(
-            "laps: as many requests may run as may be resident (%d), so none can pause or be "
-            "prefilled ahead: raise --max-running-requests to, say, 16 times --laps-max-running",
+            "laps: as many requests may run as may be resident (%d), so who pauses for another one "
+            "gives up its KV cache: raise --max-running-requests, to 16 times as many, say",
             capacity.max_running,
         )
 

@@ -99,30 +99,15 @@ def test_those_whom_no_prefill_holds_together_wait_once() -> None:
     assert places[-RUNNING:] == [*range(places[RUNNING], places[RUNNING] + RUNNING)]
 
 
-class FakeGrammars:
-    """SGLang's grammar manager, with requests whose grammars get ready when the test says so."""
-
-    def __init__(self) -> None:
-        self.ready: list[Any] = []
-        self.grammar_queue: list[Any] = []
-
-    def has_waiting_grammars(self) -> bool:
-        return bool(self.ready)
-
-    def get_ready_grammar_requests(self) -> list[Any]:
-        ready, self.ready = self.ready, []
-        return ready
-
-    def __len__(self) -> int:
-        return len(self.ready)
-
-
 def test_those_whose_grammars_get_ready_do_not_make_others_wait_anew() -> None:
     loop, planner = RealLoop(Setup(slots=64, kv_tokens=16384, max_running=8)), FixedPlanner()
     try:
         loop.plan_with(planner)
         scheduler = loop.scheduler
-        scheduler.grammar_manager = grammars = FakeGrammars()
+        ready: list[Any] = []
+        grammars = scheduler.grammar_manager
+        grammars.has_waiting_grammars = lambda: bool(ready)
+        grammars.get_ready_grammar_requests = lambda: [ready.pop() for _ in list(ready)]
         loop.worker._sharing.admitted(BUSY, 0)
         reqs: list[Any] = []
         came, began = 6, 0
@@ -143,7 +128,7 @@ def test_those_whose_grammars_get_ready_do_not_make_others_wait_anew() -> None:
                 late = request(10)
                 scheduler.waiting_queue.remove(late)  # until SGLang asks for those who are ready
                 loop.worker.ledger.rejected(late)
-                grammars.ready.append(late)
+                ready.append(late)
             if len(reqs) > 8 and reqs[8].output_ids and not began:
                 began = iteration
 
