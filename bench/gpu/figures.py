@@ -61,7 +61,7 @@ def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) 
 
 def step_figures(bench: Mapping[str, Any]) -> Row:
     """Return the worker's side of a run, from what the tap saw: `bench` of `/server_info`."""
-    running, time_us = np.array(bench["steps"], dtype=float).reshape(-1, 2).T
+    running, time_us = _steps(bench)
     if not len(running):
         return dict.fromkeys(STEP_FIGURES)
     prefill = prefill_times(bench)
@@ -82,7 +82,7 @@ def drift(bench: Mapping[str, Any]) -> float | None:
 
     Medians, of the size of batch that most rounds had; None if that was but once.
     """
-    running, time_us = np.array(bench["steps"], dtype=float).reshape(-1, 2).T
+    running, time_us = _steps(bench)
     sizes, counts = np.unique(running, return_counts=True)
     same = time_us[running == sizes[counts.argmax()]]
     first, second = same[: len(same) // 2], same[len(same) // 2 :]
@@ -94,7 +94,7 @@ def round_times(bench: Mapping[str, Any]) -> dict[int, float]:
 
     Means, not medians: what comes of the time of rounds is their sum.
     """
-    running, time_us = np.array(bench["steps"], dtype=float).reshape(-1, 2).T
+    running, time_us = _steps(bench)
     return {int(size): float(time_us[running == size].mean()) / 1e6 for size in np.unique(running)}
 
 
@@ -158,6 +158,12 @@ def steps_at(bench: Mapping[str, Any], running: int) -> Row:
         "p50_s": _rounded(np.percentile(times, 50)),
         "p99_s": _rounded(np.percentile(times, 99)),
     }
+
+
+def _steps(bench: Mapping[str, Any]) -> tuple[Floats, Floats]:
+    """Return, of every step, how many requests ran in it, and its microseconds."""
+    running, time_us = np.array(bench["steps"], dtype=float).reshape(-1, 2).T
+    return running, time_us
 
 
 def _rounded(value: float) -> float:

@@ -39,6 +39,7 @@ class Tap:
 
     def _clear(self) -> None:
         self._steps: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
+        # Requests of each prefill, of each round around them, and the time of these together.
         self._stalls: deque[tuple[list[int], list[int], int]] = deque(maxlen=MOST_STEPS)
         self._newest: tuple[int, int] | None = None
         self._prefills: list[int] = []
