@@ -21,7 +21,7 @@ def cost(costs: Costs, stage: str) -> str:
     content = [
         [
             mode,
-            plain(costs.of("slots", mode), 0),
+            plain(costs.of("resident", mode), 0),
             ranged(costs.of("tokens_per_s", mode), 0),
             "" if mode == STOCK else ranged(costs.against_stock("tokens_per_s", mode), 4),
             plain(costs.of("prefills", mode), 0),

@@ -105,7 +105,7 @@ def measure(
             process = servers[mode]
             label = f"{measure} {running} {mode} {turn}"
             row: Row = {"measure": measure, "running": running, "mode": mode, "turn": turn}
-            row["slots"] = slots_of(mode)
+            row["resident"] = resident_of(mode)
             if measure == "throughput":
                 row |= saturated(process, prompts, label, options.short)
             else:
@@ -118,7 +118,7 @@ def measure(
             print(json.dumps(row), flush=True)
 
 
-def slots_of(mode: str) -> int:
+def resident_of(mode: str) -> int:
     """Return how many requests may be resident: in stock SGLang all of them run."""
     return RUNNING if mode == STOCK else SLOTS * RUNNING
 
@@ -129,9 +129,9 @@ def refuse_other_slots(rows: Sequence[Row]) -> None:
     Those with slots to spare prefill some ahead of their turn: no median is of both.
     """
     for row in rows:
-        if row["slots"] != (slots := slots_of(row["mode"])):
+        if row["resident"] != (slots := resident_of(row["mode"])):
             raise MeasurementError(
-                f"there are rows of {row['mode']!r} with {row['slots']} slots, and now there are "
+                f"there are rows of {row['mode']!r} with {row['resident']} slots, and now it has "
                 f"{slots}: remove them, or use another --out"
             )
 
@@ -156,7 +156,7 @@ def start(
             options,
             "tree",
             f"{name}-{mode}",
-            *("--max-running-requests", str(slots_of(mode))),
+            *("--max-running-requests", str(resident_of(mode))),
             *flags[mode],
             environment=environment,
         )

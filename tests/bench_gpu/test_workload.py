@@ -61,9 +61,11 @@ def test_runs_of_a_load_are_of_one_length() -> None:
 
 
 def test_throughput_is_of_servers_with_the_same_slots() -> None:
-    refuse_other_slots([{"mode": "stock", "slots": 48}, {"mode": "remote", "slots": 48 * SLOTS}])
+    refuse_other_slots(
+        [{"mode": "stock", "resident": 48}, {"mode": "remote", "resident": 48 * SLOTS}]
+    )
     with pytest.raises(MeasurementError, match=r"'remote' with 48 slots.* another --out"):
-        refuse_other_slots([{"mode": "remote", "slots": 48}])
+        refuse_other_slots([{"mode": "remote", "resident": 48}])
 
 
 def test_each_turn_begins_with_another_one() -> None:
