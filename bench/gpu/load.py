@@ -125,13 +125,27 @@ def _send_share(
     return asyncio.run(_send_all(base_url, label, share, begin, open_at_once or len(share)))
 
 
+def _client(base_url: str) -> openai.AsyncOpenAI:
+    """Return a client with a connection for each request.
+
+    A server closes one that has been idle for some seconds, maybe just as the next is sent over it.
+    """
+    return openai.AsyncOpenAI(
+        base_url=f"{base_url}/v1",
+        api_key="none",
+        max_retries=0,
+        timeout=TIMEOUT_S,
+        http_client=openai.DefaultAsyncHttpxClient(
+            limits=httpx.Limits(max_keepalive_connections=0)
+        ),
+    )
+
+
 async def _send_all(
     base_url: str, label: str, share: Sequence[tuple[Job, str]], begin: float, open_at_once: int
 ) -> list[Timing]:
     free = asyncio.Semaphore(open_at_once)
-    async with openai.AsyncOpenAI(
-        base_url=f"{base_url}/v1", api_key="none", max_retries=0, timeout=TIMEOUT_S
-    ) as client:
+    async with _client(base_url) as client:
 
         async def send(job: Job, text: str) -> Timing:
             await asyncio.sleep(begin + job.due_s - time.monotonic())

@@ -7,12 +7,13 @@ import gzip
 import json
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from gpu.contest import in_turn, load_names, policy_names, refuse_other_lengths
 from gpu.large import replayed
-from gpu.load import Job, Timing, _send_all, priority
+from gpu.load import Job, Timing, _client, _send_all, priority
 from gpu.prompts import PromptError, read_prompts
 from gpu.servers import MeasurementError
 from gpu.systems import SLOTS
@@ -153,3 +154,10 @@ async def test_requests_carry_their_length_hint_and_id_and_failures_are_told() -
         [failed] = await _send_all(server.url, "run", [(job, "hello")], 0.0, 1)
         assert isinstance(failed, Timing)
         assert failed.tokens == 0
+
+
+async def test_a_request_does_not_go_over_a_connection_that_may_be_closed_meanwhile() -> None:
+    async with FakeOpenAI() as server, _client(server.url) as client:
+        for _ in range(2):
+            await client.post("/chat/completions", cast_to=httpx.Response, body={"rid": "any"})
+        assert len(set(server.peers)) == len(server.peers) == 2

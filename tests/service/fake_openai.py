@@ -27,6 +27,8 @@ class FakeOpenAI:
         self.hold.set()
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
+        self.peers: list[tuple[str, int]] = []
+        """Address and port of the client, of each request."""
         self.aborted: list[str] = []
         self.asked = asyncio.Event()
         """Set when the first request is here."""
@@ -53,6 +55,8 @@ class FakeOpenAI:
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.json())
         self.paths.append(request.path)
+        assert request.transport is not None
+        self.peers.append(request.transport.get_extra_info("peername"))
         if self.refusal is not None:
             status, text = self.refusal
             return web.Response(status=status, text=text)
