@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from gpu.load import Job, Timing
+from gpu.load import AHEAD_S, Job, Timing
 from gpu.workload import Pool
 from sim.workload import Floats
 
 MEASURED = (0.1, 0.9)
 """Share of the requests, in order of arrival, that count: the others fill and empty the server."""
+WINDOW_S = 5.0
+"""Of the windows for which `pace` says how fast the worker was."""
 Row = dict[str, Any]
 STEP_FIGURES = (
     *("accept_length", "running_mean", "step_p50_s", "step_p99_s", "step_drift"),
-    *("round_s_by_running", "prefill_s", "prefill_request_s"),
+    *("pace", "round_s_by_running", "prefill_s", "prefill_request_s"),
 )
 """What the tap tells of a run; `round_s_by_running` is a list of (running, mean seconds)."""
 
@@ -61,32 +63,42 @@ def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) 
 
 def step_figures(bench: Mapping[str, Any]) -> Row:
     """Return the worker's side of a run, from what the tap saw: `bench` of `/server_info`."""
-    running, time_us = _steps(bench)
+    running, time_us, _ = _steps(bench)
     if not len(running):
         return dict.fromkeys(STEP_FIGURES)
-    prefill = prefill_times(bench)
+    prefill, factors = prefill_times(bench), pace(bench)
     figures = (
         _rounded(bench["committed"] / bench["rows"]),
         _rounded(running.mean()),
         _rounded(np.percentile(time_us, 50) / 1e6),
         _rounded(np.percentile(time_us, 99) / 1e6),
-        drift(bench),
+        drift(factors),
+        factors,
         [(size, _rounded(seconds)) for size, seconds in round_times(bench).items()],
         *((None, None) if prefill is None else map(_rounded, prefill)),
     )
     return dict(zip(STEP_FIGURES, figures, strict=True))
 
 
-def drift(bench: Mapping[str, Any]) -> float | None:
-    """Return the time of a verify round in the second half of a run as a multiple of the first's.
+def pace(bench: Mapping[str, Any]) -> list[float]:
+    """Return the time of rounds as a multiple of what it usually is, in each `WINDOW_S` of a run.
 
-    Medians, of the size of batch that most rounds had; None if that was but once.
+    A host that is slow for some of a run makes a queue that it does not make when it is slower by
+    as much as the mean for all of it. 1.0 where there was no round.
     """
-    running, time_us = _steps(bench)
-    sizes, counts = np.unique(running, return_counts=True)
-    same = time_us[running == sizes[counts.argmax()]]
-    first, second = same[: len(same) // 2], same[len(same) // 2 :]
-    return _rounded(np.median(second) / np.median(first)) if len(first) else None
+    running, time_us, ended_ms = _steps(bench)
+    usual_s = round_times(bench)
+    usual_us = 1e6 * np.array([usual_s[int(size)] for size in running])
+    window = (np.maximum(ended_ms / 1e3 - AHEAD_S, 0.0) // WINDOW_S).astype(int)
+    took, usually = (np.bincount(window, weights=each) for each in (time_us, usual_us))
+    factors = np.divide(took, usually, out=np.ones_like(took), where=usually > 0.0)
+    return [_rounded(factor) for factor in factors]
+
+
+def drift(factors: Sequence[float]) -> float | None:
+    """Return the pace of the second half of a run over that of the first; None without."""
+    middle = len(factors) // 2
+    return _rounded(fmean(factors[middle:]) / fmean(factors[:middle])) if middle else None
 
 
 def round_times(bench: Mapping[str, Any]) -> dict[int, float]:
@@ -94,7 +106,7 @@ def round_times(bench: Mapping[str, Any]) -> dict[int, float]:
 
     Means, not medians: what comes of the time of rounds is their sum.
     """
-    running, time_us = _steps(bench)
+    running, time_us, _ = _steps(bench)
     return {int(size): float(time_us[running == size].mean()) / 1e6 for size in np.unique(running)}
 
 
@@ -102,7 +114,8 @@ def prefill_times(bench: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return for how long a prefill keeps all from decoding: seconds, and seconds a request more.
 
     A stall is one prefill or more on end, and the rounds around them; what is beyond these rounds'
-    usual time is fitted by least squares, neither part below zero. None if there were no stalls.
+    usual time is fitted by least squares, neither part below zero, and scaled so that all stalls
+    together take what they took. None if there were no stalls.
     """
     if not bench["stalls"] or not bench["steps"]:
         return None
@@ -110,8 +123,12 @@ def prefill_times(bench: Mapping[str, Any]) -> tuple[float, float] | None:
     beyond_s = beyond_rounds(bench)
     if len(set(sizes)) == 1:
         return float(beyond_s.mean()) / sizes[0][0], 0.0
-    base_s, each_s = nnls(np.array(sizes, dtype=float), beyond_s)[0]
-    return float(base_s), float(each_s)
+    counts = np.array(sizes, dtype=float)
+    parts_s, _ = nnls(counts, beyond_s)
+    fitted_s = float((counts @ parts_s).sum())
+    if fitted_s > 0.0:
+        parts_s *= float(beyond_s.sum()) / fitted_s
+    return float(parts_s[0]), float(parts_s[1])
 
 
 def beyond_rounds(bench: Mapping[str, Any]) -> Floats:
@@ -150,7 +167,7 @@ def prefill_figures(bench: Mapping[str, Any]) -> Row:
 
 def steps_at(bench: Mapping[str, Any], running: int) -> Row:
     """Return the times of the steps with exactly so many requests running."""
-    times = [time_us / 1e6 for rows, time_us in bench["steps"] if rows == running]
+    times = [time_us / 1e6 for rows, time_us, _ in bench["steps"] if rows == running]
     if not times:
         raise ValueError(f"no step had {running} requests running: see the server's log")
     return {
@@ -160,10 +177,10 @@ def steps_at(bench: Mapping[str, Any], running: int) -> Row:
     }
 
 
-def _steps(bench: Mapping[str, Any]) -> tuple[Floats, Floats]:
-    """Return, of every step, how many requests ran in it, and its microseconds."""
-    running, time_us = np.array(bench["steps"], dtype=float).reshape(-1, 2).T
-    return running, time_us
+def _steps(bench: Mapping[str, Any]) -> tuple[Floats, Floats, Floats]:
+    """Return requests, microseconds and end (ms since the last question) of each step."""
+    running, time_us, ended_ms = np.array(bench["steps"], dtype=float).reshape(-1, 3).T
+    return running, time_us, ended_ms
 
 
 def _rounded(value: float) -> float:

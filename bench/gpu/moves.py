@@ -93,7 +93,7 @@ def main() -> None:
                 jobs = all_at_once(range(len(texts)), [tokens] * len(texts))
                 clients.run(process.base_url, label, jobs, texts)
                 after = internal_state(process)
-                steps = [time_us for rows, time_us in after["bench"]["steps"] if rows == running]
+                steps = [time_us for rows, time_us, _ in after["bench"]["steps"] if rows == running]
                 return {
                     "swaps": swaps,
                     "running": running,

@@ -156,11 +156,12 @@ def contest_table(contest: Contest, load: str) -> str:
         for heading, name, digits in COLUMNS
         if any(contest.of(load, policy, name) for policy in policies)
     ]
-    headings = ("policy", "mean (s)", "mean / stock", "mean / oracle", "P99 / stock")
+    headings = ("policy", "mean (s)", "mean / stock", "mean / fcfs", "mean / oracle", "P99 / stock")
     content = []
     for policy in policies:
         multiples = (
             contest.against(load, policy, STOCK, "mean_s"),
+            contest.against(load, policy, "fcfs", "mean_s"),
             contest.against(load, policy, ORACLE, "mean_s"),
             contest.against(load, policy, STOCK, "p99_s"),
         )

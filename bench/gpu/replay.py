@@ -4,8 +4,8 @@
 
 For each run of a contest, DIR/STAGE.jsonl beside DIR/STAGE-pool.json: the simulator (bench/sim)
 gets the run's own requests (arrivals, lengths, rounds, hints), the mean times of its verify rounds
-by batch size, and those of a prefill, as measured in that run. What is left to explain is the order
-of things, not the speed of the host. Needs no GPU. Writes DIR/replay.jsonl.
+by batch size, those of a prefill, and how all these changed in the course of the run. What is left
+to explain is the order of things, not the speed of the host. Needs no GPU. Writes DIR/replay.jsonl.
 
 Rounds are longer in it by the share of rows that a request did not need: in SGLang's overlap loop
 one that has finished is in the batch for a round more.
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from gpu.contest import read_rows
-from gpu.figures import MEASURED, Row
+from gpu.figures import MEASURED, WINDOW_S, Row
 from gpu.load import Job
 from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
 from gpu.workload import MAX_TOKENS, Pool, draw
@@ -35,7 +35,7 @@ from laps.engine.types import PolicySpec
 from laps.policies.base import Policy
 from sim.host import run
 from sim.oracle import Oracle
-from sim.physics import Buckets, Physics, PrefillsAtOnce
+from sim.physics import STEADY, Buckets, Pace, Physics, PrefillsAtOnce
 from sim.simulate import parse_policy
 from sim.workload import Rounds, Workload
 
@@ -74,12 +74,15 @@ def replay(row: Row, pool: Pool) -> Row:
     return {
         **{name: row[name] for name in ("round", "load", "policy")},
         "measured_mean_s": row["mean_s"],
-        **simulated(jobs, pool, row, row["policy"]),
+        **simulated(jobs, pool, row, row["policy"], Pace(tuple(row.get("pace") or ()), WINDOW_S)),
     }
 
 
-def simulated(jobs: Sequence[Job], pool: Pool, row: Row, name: str) -> Row:
-    """Simulate `jobs` under the policy `name`, on the worker that was measured in the run `row`."""
+def simulated(jobs: Sequence[Job], pool: Pool, row: Row, name: str, pace: Pace = STEADY) -> Row:
+    """Simulate `jobs` under the policy `name`, on the worker that was measured in the run `row`.
+
+    It has the mean times of that run, at `pace`.
+    """
     workload = workload_of(jobs, pool, round(row["prompt_tokens_mean"]))
     policy: PolicySpec | Policy
     if name == ORACLE:
@@ -89,7 +92,7 @@ def simulated(jobs: Sequence[Job], pool: Pool, row: Row, name: str) -> Row:
     physics = physics_of(row)
     if name == STOCK:
         physics = PrefillsAtOnce.of(replace(physics, max_resident=physics.max_running))
-    outcome = run(workload, physics, policy)
+    outcome = run(workload, physics, policy, pace=pace)
     first, last = (int(share * len(workload)) for share in MEASURED)
     latency_s = outcome.latency_s[first:last]
     return {

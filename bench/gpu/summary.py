@@ -56,8 +56,16 @@ class Contest:
         return ratios(mine, yard)
 
     def best(self, load: str) -> str | None:
-        """Return the form of LAPS-SD with the lowest mean under a load; None if none was run."""
-        means = {policy: of.median for policy in OURS if (of := self.of(load, policy, "mean_s"))}
+        """Return the form of LAPS-SD with the lowest mean under a load; None if none was run.
+
+        Of those that were run in the most rounds: a single round may have been a lucky one.
+        """
+        rounds = {policy: len(self.by_round(load, policy, "mean_s")) for policy in OURS}
+        means = {
+            policy: of.median
+            for policy in OURS
+            if rounds[policy] == max(rounds.values()) and (of := self.of(load, policy, "mean_s"))
+        }
         return min(means, key=lambda policy: means[policy]) if means else None
 
 

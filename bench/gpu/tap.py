@@ -38,10 +38,12 @@ class Tap:
         self._clear()
 
     def _clear(self) -> None:
-        self._steps: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
+        self._since = time.perf_counter()
+        # Requests of each round, its time, and when it ended, in milliseconds since that.
+        self._steps: deque[tuple[int, int, int]] = deque(maxlen=MOST_STEPS)
         # Requests of each prefill, of each round around them, and the time of these together.
         self._stalls: deque[tuple[list[int], list[int], int]] = deque(maxlen=MOST_STEPS)
-        self._newest: tuple[int, int] | None = None
+        self._newest: tuple[int, int, int] | None = None
         self._prefills: list[int] = []
         self._rows = 0
         self._committed = 0
@@ -60,11 +62,12 @@ class Tap:
         self._rows += rows
         self._committed += rows + outcome.num_correct_drafts
         if self._before is not None:
-            this = (rows, round((now - self._before) * 1e6))
+            ended_ms = round((now - self._since) * 1e3)
+            this = (rows, round((now - self._before) * 1e6), ended_ms)
             if self._prefills:
                 rounds = [this] if self._newest is None else [self._newest, this]
-                together_us = sum(time_us for _, time_us in rounds)
-                sizes = [rows for rows, _ in rounds]
+                together_us = sum(time_us for _, time_us, _ in rounds)
+                sizes = [rows for rows, _, _ in rounds]
                 self._stalls.append((self._prefills, sizes, together_us))
                 self._newest = None
             else:

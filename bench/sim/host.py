@@ -14,7 +14,7 @@ import numpy as np
 from laps.engine.engine import Engine
 from laps.engine.types import Arrival, Handle, Hints, PolicySpec
 from laps.policies.base import Policy
-from sim.physics import Physics
+from sim.physics import STEADY, Pace, Physics
 from sim.request import SimRequest
 from sim.worker import SimWorker
 from sim.workload import Floats, Workload
@@ -53,6 +53,7 @@ def run(
     workers: int = 1,
     dispatch: Dispatch = "fewest",
     progress: Callable[[int], None] | None = None,
+    pace: Pace = STEADY,
 ) -> Run:
     """Run `workload` to its end. `progress` is told of requests as they are sent, in portions."""
     begun_s, cpu_s = perf_counter(), process_time()
@@ -62,7 +63,9 @@ def run(
         finish_s[handle - 1] = now_s
 
     fleet = [
-        SimWorker(physics, workload.drafts, lambda snapshot: Engine(snapshot, policy), on_finish)
+        SimWorker(
+            physics, workload.drafts, lambda snapshot: Engine(snapshot, policy), on_finish, pace
+        )
         for _ in range(workers)
     ]
     _play(workload, fleet, dispatch, progress)

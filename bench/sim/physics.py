@@ -42,6 +42,24 @@ class Buckets:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """A worker that is slower at some times than at others."""
+
+    factors: tuple[float, ...] = ()
+    """What all times are multiplied by, window by window from the start; later it is 1."""
+    window_s: float = 1.0
+    """Length of a window, in seconds."""
+
+    def at(self, now_s: float) -> float:
+        """Return the factor of what begins at `now_s`."""
+        window = int(now_s / self.window_s)
+        return self.factors[window] if window < len(self.factors) else 1.0
+
+
+STEADY = Pace()
+
+
+@dataclass(frozen=True)
 class Physics:
     """One worker; all of a case are alike. The defaults are those of the reference case."""
 

@@ -22,7 +22,7 @@ from laps.engine.engine import Engine
 from laps.engine.selection import rank_by
 from laps.engine.types import Arrival, Capacity, Handle, Snapshot, StepReport
 from sim.memory import Memory
-from sim.physics import Physics
+from sim.physics import STEADY, Pace, Physics
 from sim.request import SimRequest
 
 OnFinish = Callable[[Handle, float], None]
@@ -37,6 +37,7 @@ class SimWorker:
         drafts: int,
         make_engine: Callable[[Snapshot], Engine],
         on_finish: OnFinish,
+        pace: Pace = STEADY,
     ) -> None:
         self.live: dict[Handle, SimRequest] = {}
         """Requests received and not finished."""
@@ -57,6 +58,7 @@ class SimWorker:
         )
         self.engine = make_engine(Snapshot(step=0, time_s=0.0, capacity=capacity))
         self._physics = physics
+        self._pace = pace
         self._round_s = [
             physics.round_time.seconds(batch) for batch in range(1, physics.max_running + 1)
         ]
@@ -89,7 +91,9 @@ class SimWorker:
         if self.inbox:
             self._receive()
         self.awake = bool(self.live)
-        return self._begin(now_s) if self.awake else None
+        if not self.awake:
+            return None
+        return now_s + self._pace.at(now_s) * self._begin(now_s)
 
     def _receive(self) -> None:
         for request in self.inbox:
@@ -158,7 +162,7 @@ class SimWorker:
     # --- the beginning of an iteration ------------------------------------------------------------
 
     def _begin(self, now_s: float) -> float:
-        """Choose who runs, and return when the iteration ends."""
+        """Choose who runs, and return how long the iteration takes at the usual pace."""
         self._begun_s = now_s
         if not self._settled:
             candidates, all_may = self._candidates()
@@ -171,14 +175,14 @@ class SimWorker:
                 tokens = sum(request.context for request in newcomers)
                 if seconds := self._physics.prefill_seconds(tokens):
                     self._in_prefill = newcomers
-                    return now_s + seconds
+                    return seconds
                 self._prefill(newcomers)
             self._swap(chosen)
             self._settled = all_may
         if self.memory.limited:
             self._make_room()
         self._decodes = True
-        return now_s + self._round_s[len(self._batch) - 1]
+        return self._round_s[len(self._batch) - 1]
 
     def _candidates(self) -> tuple[Iterator[SimRequest], bool]:
         """Return those that may run, by rank, and whether these are all that are live.

@@ -10,7 +10,9 @@ import pytest
 
 from gpu.figures import (
     capacity_rps,
+    drift,
     latency_figures,
+    pace,
     prefill_figures,
     prefill_times,
     step_figures,
@@ -139,12 +141,19 @@ def test_targets_are_met_missed_or_not_measured(raw: Path) -> None:
     assert found["mean over SRTF's, at 0.95 and under bursts"] == "0.8462, met"
 
 
+def test_the_best_form_is_one_that_was_run_as_often_as_any(raw: Path) -> None:
+    lucky = row("laps-sd") | {"policy": "laps-sd:order=strict", "mean_s": 0.1}
+    with (raw / "compare.jsonl").open("a") as file:
+        file.write(json.dumps(lucky) + "\n")
+    assert read_results(raw).compare.best("0.95") == "laps-sd+"
+
+
 def test_the_page_has_what_was_measured_and_names_what_was_not(raw: Path, tmp_path: Path) -> None:
     (raw / "seen.md").write_text("What is seen.\n")
     text = write(raw, tmp_path / "docs").read_text()
     assert "{{" not in text
     assert "\n\nWhat is seen.\n\n" in text
-    assert "| `laps-sd+` | 1.65 (1.10–2.20) | 0.550 | 1.100 | 0.550 | 0.0050 |" in text
+    assert "| `laps-sd+` | 1.65 (1.10–2.20) | 0.550 |  | 1.100 | 0.550 | 0.0050 |" in text
     assert "Not run yet: `python -m gpu.large`." in text
     assert "| tree | the model's | 1 | 12,000 | 3 | 512 | 0 | 1 of 256 |" in text
     assert "| tree | 2 | 3 | 2.67 |" in text
@@ -176,6 +185,15 @@ def test_of_a_run_the_middle_counts_and_failures_do_not() -> None:
     assert figures["throughput_tok_s"] == pytest.approx(190 / 119, rel=1e-3)
 
 
+def test_the_pace_of_a_run_is_that_of_its_rounds_whatever_ran_in_them() -> None:
+    # Of each size one in the first window (which begins half a second after the question) and one
+    # in the third; nothing in the second.
+    steps = [[16, 8000, 5400], [4, 4000, 400], [16, 12_000, 10_600], [4, 6000, 15_000]]
+    assert pace({"steps": steps}) == pytest.approx([0.8, 1.0, 1.2])
+    assert drift([0.8, 1.0, 1.2]) == pytest.approx(1.375)
+    assert drift([1.0]) is None
+
+
 def test_a_run_without_any_answer_is_no_result() -> None:
     pool = Pool("", [10], [5], 0.1, 1.0, 2)
     with pytest.raises(ValueError, match="log"):
@@ -183,7 +201,7 @@ def test_a_run_without_any_answer_is_no_result() -> None:
 
 
 def test_capacity_is_that_of_a_batch_which_is_always_full() -> None:
-    bench: dict[str, Any] = {"steps": [[16, 4000], [16, 6000], [3, 100]]}
+    bench: dict[str, Any] = {"steps": [[16, 4000, 4], [16, 6000, 10], [3, 100, 11]]}
     # 40 of the 16 * 200 rows that a second has, and half of a prefill for two.
     bench |= {"stalls": [[[2], [16, 16], 20_000]]}
     assert capacity_rps(bench, 16, 40.0) == pytest.approx(1 / (40 / (16 * 200) + 0.005))
@@ -193,12 +211,12 @@ def test_capacity_is_that_of_a_batch_which_is_always_full() -> None:
 
 
 def test_a_prefill_costs_what_its_rounds_take_longer() -> None:
-    bench = {"steps": [[16, 5000], [8, 3000]]}
+    bench = {"steps": [[16, 5000, 5], [8, 3000, 8]]}
     stalls = [[[1], [16], 14_000], [[2], [16, 8], 19_000], [[3], [8], 16_000]]
     assert prefill_times(bench | {"stalls": stalls}) == pytest.approx((0.007, 0.002))
     # More requests do not make a prefill shorter, and none has no cost of its own below zero.
     stalls = [[[1], [16], 9_000], [[2], [16], 16_000]]
-    assert prefill_times(bench | {"stalls": stalls}) == pytest.approx((0.0, 0.0052))
+    assert prefill_times(bench | {"stalls": stalls}) == pytest.approx((0.0, 0.005))
     # Between two sizes of batch that were seen, a round takes a time between theirs.
     assert prefill_times(bench | {"stalls": [[[2], [12], 10_000]]}) == pytest.approx((0.006, 0.0))
     # Two on end are two.
@@ -208,18 +226,18 @@ def test_a_prefill_costs_what_its_rounds_take_longer() -> None:
 
 
 def test_prefills_are_counted_with_what_they_took() -> None:
-    bench = {"steps": [[16, 5000]], "stalls": [[[1, 1], [16, 16], 30_000], [[3], [16], 9_000]]}
+    bench = {"steps": [[16, 5000, 5]], "stalls": [[[1, 1], [16, 16], 30_000], [[3], [16], 9_000]]}
     assert prefill_figures(bench) == {"prefills": 3, "prefills_s": 0.024}
 
 
 def test_steps_are_told_apart_by_batch_size() -> None:
-    bench = {"steps": [[16, 4000], [16, 6000], [3, 100]], "rows": 35, "committed": 70}
+    bench = {"steps": [[16, 4000, 4], [16, 6000, 10], [3, 100, 11]], "rows": 35, "committed": 70}
     bench |= {"stalls": [[[1], [16], 9000], [[1], [16], 13000]]}
     assert steps_at(bench, 16) == {"steps": 2, "p50_s": 0.005, "p99_s": 0.00598}
     figures = step_figures(bench)
     assert figures["accept_length"] == 2.0
     assert figures["round_s_by_running"] == [(3, 0.0001), (16, 0.005)]
-    assert figures["step_drift"] == 1.5
+    assert (figures["pace"], figures["step_drift"]) == ([1.0], None)
     # A prefill and the round after it, less a round.
     assert (figures["prefill_s"], figures["prefill_request_s"]) == (0.006, 0.0)
     with pytest.raises(ValueError, match="48 requests"):

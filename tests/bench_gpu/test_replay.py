@@ -62,3 +62,11 @@ def test_runs_are_simulated_where_the_prefill_was_measured(tmp_path: Path) -> No
     assert found["stock"]["mean_s"] >= found["fcfs"]["mean_s"] > 0.0
     assert found["oracle"]["mean_s"] <= found["fcfs"]["mean_s"]
     assert found["oracle"]["preemptions"] > 0
+
+
+def test_a_run_on_a_host_that_was_slow_for_a_while_is_simulated_so(tmp_path: Path) -> None:
+    (tmp_path / "compare-pool.json").write_text(json.dumps(asdict(POOL)))
+    rows = [measured("laps-sd+"), measured("laps-sd+", pace=[1.5])]
+    (tmp_path / "compare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    steady, slow = replays(tmp_path)
+    assert slow["mean_s"] > 1.2 * steady["mean_s"]

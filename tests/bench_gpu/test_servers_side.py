@@ -82,7 +82,7 @@ def test_the_tap_times_rounds_that_follow_each_other_and_forgets_what_it_told() 
     # Of six rounds two came right after another, the second of them while the host prepared two
     # prefills of two requests; one came after these, and the last but one after a pause, maybe: all
     # had finished.
-    assert [rows for rows, _ in bench["steps"]] == [3, 1]
+    assert [rows for rows, _, _ in bench["steps"]] == [3, 1]
     assert [(prefills, rows) for prefills, rows, _ in bench["stalls"]] == [([2, 2], [3, 4])]
     assert (bench["rows"], bench["committed"]) == (14, 14 + 30)
     again = tap.tell(SimpleNamespace(internal_state={}), None, None).internal_state["bench"]

@@ -14,7 +14,7 @@ from sim.direct import latencies
 from sim.host import run
 from sim.measured import measured_rounds
 from sim.oracle import Oracle
-from sim.physics import Buckets, Linear, Physics, PrefillsAtOnce
+from sim.physics import Buckets, Linear, Pace, Physics, PrefillsAtOnce
 from sim.simulate import simulate
 from sim.worker import SimWorker
 from sim.workload import Workload, plain
@@ -87,6 +87,14 @@ def test_a_prefill_blocks_decoding() -> None:
     late = replace(workload, arrival_s=np.array([0.0, 3.5]))
     # 0-2 s first prefill, 2-3 and 3-4 s two rounds, 4-8 s second prefill.
     assert run(late, physics, FCFS).latency_s.tolist() == [4.0, 5.5]
+
+
+def test_a_worker_may_be_slower_at_times() -> None:
+    workload = replace(at_once(2, 2), arrival_s=np.array([0.0, 6.0]))
+    physics = Physics(Linear(1.0), max_running=1, prefill_s=1.0)
+    # Prefill and two rounds: those that begin in the second 2 s take three times as long.
+    pace = Pace((1.0, 3.0), window_s=2.0)
+    assert run(workload, physics, FCFS, pace=pace).latency_s.tolist() == [5.0, 3.0]
 
 
 @pytest.mark.parametrize("policy", ["fcfs-sharing", "laps-sd+"])
