@@ -16,6 +16,7 @@ from gpu.servers import arguments
 PRESSURE = ("--kv-tokens", "10000", "--dtype", "float32")
 """Enough for 8 requests of the longest kind, not for the 64 that are resident without pressure."""
 TWO_GPUS = (("identity", "--case", "two-gpus", "--tp", "2"),) if device_count() > 1 else ()
+SIDE_BY_SIDE = ("--gpus", str(device_count())) if device_count() > 1 else ()
 STAGES = (
     ("identity", "--case", "tree"),
     ("identity", "--case", "chain", "--shape", "chain"),
@@ -25,8 +26,8 @@ STAGES = (
     ("record",),
     ("throughput",),
     ("moves",),
-    ("compare",),
-    ("large",),
+    ("compare", *SIDE_BY_SIDE),
+    ("large", *SIDE_BY_SIDE),
     ("throughput", "--large"),
 )
 

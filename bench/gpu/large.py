@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpu.contest import add_arguments, contest, shorten
+from gpu.contest import SECONDS, add_arguments, contest, shorten
 from gpu.first_pass import LEAST_TOKENS, SHORT_TOKENS, measure_pool
 from gpu.load import Clients
 from gpu.names import ORACLE, STOCK
@@ -51,7 +51,7 @@ LOAD_FORMAT = ("--load-format", "dummy")
 def main() -> None:
     parser = arguments("gpu.large", __doc__)
     add_arguments(parser, POLICIES)
-    parser.set_defaults(loads=list(LOADS))
+    parser.set_defaults(loads=dict.fromkeys(LOADS, SECONDS))
     options = parser.parse_args()
     shorten(options)
     traces = recording(options.shape)

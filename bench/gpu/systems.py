@@ -1,12 +1,12 @@
-"""The systems that are compared: servers on one GPU, of which one at a time has load."""
+"""The systems that are compared: servers on each GPU, of which one at a time has load."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,46 +67,42 @@ def system_of(policy: str) -> str:
     return policy if policy in (STOCK, STOCK_PRIORITY) else LAPS
 
 
-@contextmanager
-def running_systems(
+def start_systems(
     options: argparse.Namespace,
     name: str,
-    policies: Sequence[str],
+    wanted: Collection[str],
     environment: Mapping[str, str],
-) -> Iterator[dict[str, System]]:
-    """Start what `policies` need, all at once, and stock SGLang in any case; stop all."""
-    wanted = {STOCK, *map(system_of, policies)}
+    stack: ExitStack,
+) -> dict[str, System]:
+    """Start the systems `wanted`, all at once; they are stopped with `stack`."""
     running = str(options.running)
     cap = ("--max-running-requests", running)
     flags: dict[str, tuple[str, ...]] = {
         STOCK: cap,
         STOCK_PRIORITY: (*cap, "--enable-priority-scheduling"),
     }
-    with ExitStack() as stack:
-        service = None
-        if LAPS in wanted:
-            service = stack.enter_context(
-                LapsService(
-                    *("--policy", WARM_UP_POLICY, *PLAN_TTL),
-                    log_path=options.out / "logs" / f"{name}-service.log",
-                    command=SERVICE,
-                )
+    service = None
+    if LAPS in wanted:
+        service = stack.enter_context(
+            LapsService(
+                *("--policy", WARM_UP_POLICY, *PLAN_TTL),
+                log_path=options.out / "logs" / f"{name}-service.log",
+                command=SERVICE,
             )
-            flags[LAPS] = (
-                *("--laps-endpoint", service.address, "--laps-max-running", running),
-                *("--max-running-requests", str(SLOTS * options.running)),
-            )
-        systems = {
-            label: System(
-                server(options, options.shape, f"{name}-{label}", *own, environment=environment),
-                service if label == LAPS else None,
-            )
-            for label, own in flags.items()
-            if label in wanted
-        }
-        for system in systems.values():
-            stack.callback(system.server.stop)
-            system.server.start()
-        for system in systems.values():
-            system.server.wait_until_ready()
-        yield systems
+        )
+        flags[LAPS] = (
+            *("--laps-endpoint", service.address, "--laps-max-running", running),
+            *("--max-running-requests", str(SLOTS * options.running)),
+        )
+    systems = {
+        label: System(
+            server(options, options.shape, f"{name}-{label}", *own, environment=environment),
+            service if label == LAPS else None,
+        )
+        for label, own in flags.items()
+        if label in wanted
+    }
+    for system in systems.values():
+        stack.callback(system.server.stop)
+        system.server.start()
+    return systems

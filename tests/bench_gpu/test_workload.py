@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
-from gpu.contest import in_turn, load_names, policy_names, refuse_other_lengths
+from gpu.contest import SECONDS, in_turn, load_lengths, policy_names, refuse_other_lengths, schedule
+from gpu.hardware import VISIBLE, cores_of, pinned, visible_gpu
 from gpu.large import replayed
 from gpu.load import Job, Timing, _client, _send_all, priority
 from gpu.prompts import PromptError, read_prompts
@@ -56,9 +60,38 @@ def test_a_round_has_the_same_requests_for_every_policy_and_others_than_the_next
 
 def test_runs_of_a_load_are_of_one_length() -> None:
     rows = [{"load": "0.95", "seconds": 24.0}, {"load": "0.9", "seconds": 200.0}]
-    refuse_other_lengths(rows, ["0.9", "1.1"], 200.0)
-    with pytest.raises(MeasurementError, match=r"24 s at load 0\.95.* give --seconds 24"):
-        refuse_other_lengths(rows, ["0.95"], 200.0)
+    refuse_other_lengths(rows, {"0.9": 200.0, "1.1": 40.0})
+    with pytest.raises(MeasurementError, match=r"24 s at load 0\.95.* give --loads 0\.95:24"):
+        refuse_other_lengths(rows, {"0.95": 200.0})
+
+
+def test_a_round_is_run_by_so_many_at_a_time_and_each_has_another_lane_in_the_next() -> None:
+    batches = list(schedule(2, ["0.95", "0.9"], ["a", "b", "c"], 2))
+    assert [[run.policy for run in batch] for batch in batches[:2]] == [["a", "b"], ["c"]]
+    assert [run.load for batch in batches[:4] for run in batch] == ["0.95"] * 3 + ["0.9"] * 3
+    assert [[run.policy for run in batch] for batch in batches[4:6]] == [["b", "c"], ["a"]]
+    assert {run.turn for batch in batches[4:] for run in batch} == {2}
+    assert [len(batch) for batch in schedule(1, ["0.95"], ["a", "b"], 1)] == [1, 1]
+
+
+def test_each_lane_has_a_gpu_and_cores_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7, 8})
+    assert [cores_of(lane, 2) for lane in range(2)] == [{2, 3}, {5, 7}]
+    assert [cores_of(lane, 6) for lane in range(6)] == [{2}, {3}, {5}, {7}, {8}, {2}]
+    monkeypatch.delenv(VISIBLE, raising=False)
+    assert visible_gpu(1) == {VISIBLE: "1"}
+    monkeypatch.setenv(VISIBLE, "4,6")
+    assert visible_gpu(1) == {VISIBLE: "6"}
+
+
+def test_what_is_started_meanwhile_stays_on_its_cores() -> None:
+    mine = os.sched_getaffinity(0)
+    one = {min(mine)}
+    told = "import os; print(*os.sched_getaffinity(0))"
+    with pinned(one):
+        process = subprocess.Popen([sys.executable, "-c", told], stdout=subprocess.PIPE, text=True)
+    assert os.sched_getaffinity(0) == mine
+    assert {int(core) for core in process.communicate()[0].split()} == one
 
 
 def test_throughput_is_of_servers_with_the_same_slots() -> None:
@@ -115,9 +148,12 @@ def test_a_prediction_twice_as_long_has_the_threshold_less_priority() -> None:
 
 
 def test_what_is_compared_is_checked_before_a_server_starts() -> None:
-    assert load_names("0.95-bursts,0.7") == ["0.95-bursts", "0.7"]
+    assert load_lengths("0.95-bursts:200,0.7") == {"0.95-bursts": 200.0, "0.7": SECONDS}
     assert policy_names("stock,laps-sd:order=strict,oracle")[1] == "laps-sd:order=strict"
-    for parse, text in ((load_names, "0.95,0.8"), (policy_names, "stock,laps-sd:orders=strict")):
+    for parse, text in (
+        (load_lengths, "0.95,0.8:40"),
+        (policy_names, "stock,laps-sd:orders=strict"),
+    ):
         with pytest.raises(argparse.ArgumentTypeError, match=r"0\.8|orders"):
             parse(text)
 
