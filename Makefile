@@ -23,8 +23,9 @@ DEMO = --model $(MODEL) --draft $(DRAFT) --sglang-args '$(SGLANG_ARGS)'
 PROMPTS ?= bench/demo/requests.jsonl
 GPU ?=
 OUT ?= build/gpu$(if $(GPU),-short)
+GPUS ?= 1
 GPU_BENCH = --model $(MODEL) --draft $(DRAFT) --prompts $(PROMPTS) --sglang-args='$(SGLANG_ARGS)' \
-	--out $(OUT) $(GPU)
+	--out $(OUT) --gpus $(GPUS) $(GPU)
 
 # Without bytecode on disk every process compiles SGLang afresh, and a server takes minutes to start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -82,7 +83,7 @@ bench-engine: setup ## time and memory of the engine's decisions, to a million r
 	PYTHONPATH=bench OMP_NUM_THREADS=1 $(ENV)/bin/python -m overhead
 
 .PHONY: bench-gpu
-bench-gpu: ## SGLang on a GPU, stock against patched, into OUT (hours; GPU=--short: minutes)
+bench-gpu: ## SGLang on a GPU, stock against patched, into OUT (hours, less with GPUS=N; GPU=--short: minutes)
 	@if $(HAS_GPU); then \
 	  PYTHONPATH=tests:bench:$$PYTHONPATH exec $(PYTHON) -m gpu $(GPU_BENCH); \
 	elif [ '$(GPU)' = --short ]; then \

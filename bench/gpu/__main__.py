@@ -11,12 +11,13 @@ import sys
 
 from torch.cuda import device_count
 
+from gpu.contest import add_gpus
 from gpu.servers import arguments
 
 PRESSURE = ("--kv-tokens", "10000", "--dtype", "float32")
 """Enough for 8 requests of the longest kind, not for the 64 that are resident without pressure."""
 TWO_GPUS = (("identity", "--case", "two-gpus", "--tp", "2"),) if device_count() > 1 else ()
-SIDE_BY_SIDE = ("--gpus", str(device_count())) if device_count() > 1 else ()
+CONTESTS = (("compare",), ("large",))
 STAGES = (
     ("identity", "--case", "tree"),
     ("identity", "--case", "chain", "--shape", "chain"),
@@ -26,21 +27,24 @@ STAGES = (
     ("record",),
     ("throughput",),
     ("moves",),
-    ("compare", *SIDE_BY_SIDE),
-    ("large", *SIDE_BY_SIDE),
+    *CONTESTS,
     ("throughput", "--large"),
 )
 
 
 def main() -> None:
-    options = arguments("gpu", __doc__).parse_args()
+    parser = arguments("gpu", __doc__)
+    add_gpus(parser)
+    options = parser.parse_args()
     common = [
         *("--model", str(options.model), "--draft", str(options.draft), "--prompts"),
         *map(str, options.prompts),
         *("--out", str(options.out), f"--sglang-args={shlex.join(options.sglang_args)}"),
         *(("--short",) if options.short else ()),
     ]
-    failed: list[tuple[str, ...]] = [stage for stage in STAGES if run(*stage, *common)]
+    gpus = ("--gpus", str(options.gpus))
+    stages = [(*stage, *(gpus if stage in CONTESTS else ())) for stage in STAGES]
+    failed: list[tuple[str, ...]] = [stage for stage in stages if run(*stage, *common)]
     out = ("--out", str(options.out))
     long_run = ("longrun", *out, *(("--requests", "100") if options.short else ()))
     failed += [stage for stage in (("replay", *out), long_run, ("page", *out)) if run(*stage)]

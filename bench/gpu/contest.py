@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import TypeVar
 
 from torch.cuda import device_count
 
 from gpu.figures import Row
-from gpu.lanes import Lane, started_lanes
+from gpu.lanes import Lane, all_of, started_lanes
 from gpu.load import Clients
 from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
 from gpu.runs import Run, measure
@@ -52,16 +54,21 @@ def add_arguments(parser: argparse.ArgumentParser, policies: Sequence[str]) -> N
         help=f"LOAD or LOAD:SECONDS (arrivals of one run; {SECONDS:g}), of {', '.join(LOADS)}",
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each policy and load")
+    add_gpus(parser)
+    parser.add_argument("--running", type=int, default=RUNNING, help="most requests in a step")
+    parser.add_argument("--shape", choices=SHAPES, default="tree", help="form of the draft")
+
+
+def add_gpus(parser: argparse.ArgumentParser) -> None:
+    """Add how much is run at the same time."""
     parser.add_argument(
         "--gpus",
         type=int,
         default=1,
         choices=range(1, MOST_GPUS + 1),
         metavar="N",
-        help="policies that run at the same time, each on a GPU of its own",
+        help="policies that are compared at the same time, each on a GPU of its own",
     )
-    parser.add_argument("--running", type=int, default=RUNNING, help="most requests in a step")
-    parser.add_argument("--shape", choices=SHAPES, default="tree", help="form of the draft")
 
 
 def load_lengths(text: str) -> dict[str, float]:
@@ -69,10 +76,16 @@ def load_lengths(text: str) -> dict[str, float]:
 
     Raises ValueError if what should be seconds is no number.
     """
-    parts = [part.partition(":") for part in text.split(",")]
-    if unknown := [load for load, _, _ in parts if load not in LOADS]:
-        raise argparse.ArgumentTypeError(f"no load {', '.join(unknown)}")
-    return {load: float(seconds) if seconds else SECONDS for load, _, seconds in parts}
+    lengths: dict[str, float] = {}
+    for load, colon, seconds in (part.partition(":") for part in text.split(",")):
+        if load not in LOADS:
+            raise argparse.ArgumentTypeError(f"no load {load}: there are {', '.join(LOADS)}")
+        if load in lengths:
+            raise argparse.ArgumentTypeError(f"load {load} is there twice")
+        lengths[load] = float(seconds) if colon else SECONDS
+        if not 0.0 < lengths[load] < math.inf:
+            raise argparse.ArgumentTypeError(f"load {load} for {seconds} s: give more than 0")
+    return lengths
 
 
 def policy_names(text: str) -> list[str]:
@@ -106,54 +119,59 @@ def contest(
     Rounds outermost, then loads, then policies: what is cut short is balanced.
     """
     path, pool_path = options.out / f"{name}.jsonl", options.out / f"{name}-pool.json"
+    gpus = min(options.gpus, len(options.policies))
     rows = read_rows(path)
-    refuse_other_lengths(rows, options.loads)
+    refuse_other_ways(rows, options.loads, gpus)
     done = {Run(row["round"], row["load"], row["policy"]) for row in rows}
     batches = [
         {number: run for number, run in enumerate(batch) if run not in done}
-        for batch in schedule(options.rounds, options.loads, options.policies, options.gpus)
+        for batch in schedule(options.rounds, options.loads, options.policies, gpus)
     ]
     if not any(batches) and pool_path.exists():
         return
-    if GPU and options.gpus > device_count():
-        raise MeasurementError(f"--gpus {options.gpus}: this machine has {device_count()}")
+    if GPU and gpus > device_count():
+        raise MeasurementError(f"--gpus {gpus}: this machine has {device_count()}")
     note_machine(options, name)
     policies = [
-        {batch[number].policy for batch in batches if number in batch}
-        for number in range(options.gpus)
+        {batch[number].policy for batch in batches if number in batch} for number in range(gpus)
     ]
     if not pool_path.exists():
-        policies[0].add(STOCK)
+        policies = [{STOCK, *wanted} for wanted in policies]
     with started_lanes(options, name, policies, environment) as lanes:
         if not pool_path.exists():
-            stock = lanes[0].systems[STOCK]
-            lanes[0].submit(make_pool, stock, lanes[0].clients).result().save(pool_path)
+            # On all of them at once, as what is measured after it.
+            pools = [lane.submit(make_pool, lane.systems[STOCK], lane.clients) for lane in lanes]
+            all_of(pools)[0].save(pool_path)
         pool = load_pool(pool_path, texts, options.running)
-        seconds = min(WARM_UP_S, *options.loads.values())
-        for warm in [lane.submit(warm_up, lane, pool, texts, seconds) for lane in lanes]:
-            warm.result()
+        longest = max(options.loads.values())
+        all_of([lane.submit(warm_up, lane, pool, texts, min(WARM_UP_S, longest)) for lane in lanes])
 
-        def measured(lane: Lane, run: Run) -> Row:
+        def measured(number: int, run: Run) -> Row:
+            lane, seconds = lanes[number], options.loads[run.load]
             system = lane.systems[system_of(run.policy)]
             system.prepare(run.policy, pool_path)
-            jobs = draw(pool, run.load, run.turn, options.loads[run.load])
-            return measure(system, lane.clients, run, jobs, pool, texts)
+            jobs = draw(pool, run.load, run.turn, seconds)
+            return {
+                **measure(system, lane.clients, run, jobs, pool, texts),
+                "running": options.running,
+                "resident": SLOTS * options.running,
+                "seconds": seconds,
+                "gpus": gpus,
+            }
 
         for batch in batches:
-            begun = [
-                (number, run, lanes[number].submit(measured, lanes[number], run))
-                for number, run in batch.items()
-            ]
-            for number, run, row in begun:
-                said = row.result() | {
-                    "running": options.running,
-                    "resident": SLOTS * options.running,
-                    "seconds": options.loads[run.load],
-                    "lane": number,
-                }
-                with path.open("a") as file:
-                    file.write(json.dumps(said) + "\n")
-                print(f"{run.label}: {said['mean_s']} s", flush=True)
+            begun = [lanes[number].submit(measured, number, run) for number, run in batch.items()]
+            for ended in as_completed(begun):
+                if ended.exception() is None:  # what the others found is kept in any case
+                    keep(ended.result(), path)
+            all_of(begun)
+
+
+def keep(row: Row, path: Path) -> None:
+    """Add a row to a file of JSON lines."""
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(f"{row['load']}.{row['round']}.{row['policy']}: {row['mean_s']} s", flush=True)
 
 
 def schedule(
@@ -176,17 +194,25 @@ def in_turn(items: Sequence[Item], turn: int) -> list[Item]:
     return [*items[first:], *items[:first]]
 
 
-def refuse_other_lengths(rows: Sequence[Row], loads: Mapping[str, float]) -> None:
-    """Raise MeasurementError if there are runs of `loads` longer or shorter than these say.
+def refuse_other_ways(rows: Sequence[Row], loads: Mapping[str, float], gpus: int) -> None:
+    """Raise MeasurementError if there are runs of `loads` that were run in another way than these.
 
-    Queues near capacity are the longer, the longer the run: no median is of both.
+    Queues near capacity are the longer, the longer the run, and what runs beside others is slower:
+    no median is of both.
     """
     for row in rows:
-        load, seconds = row["load"], row["seconds"]
-        if load in loads and seconds != loads[load]:
+        load, seconds, beside = row["load"], row["seconds"], row.get("gpus", 1)
+        if load not in loads:
+            continue
+        if seconds != loads[load]:
             raise MeasurementError(
                 f"there are runs of {seconds:g} s at load {load}, and these would take "
                 f"{loads[load]:g} s: give --loads {load}:{seconds:g}, or another --out"
+            )
+        if beside != gpus:
+            raise MeasurementError(
+                f"there are runs of {beside} policies at the same time, and these would be of "
+                f"{gpus}: give --gpus {beside}, or another --out"
             )
 
 

@@ -17,6 +17,8 @@ MEASURED = (0.1, 0.9)
 """Share of the requests, in order of arrival, that count: the others fill and empty the server."""
 WINDOW_S = 5.0
 """Of the windows for which `pace` says how fast the worker was."""
+LEAST_S = 0.5
+"""Of rounds in a window whose pace they can tell: less may be one round that hung."""
 Row = dict[str, Any]
 STEP_FIGURES = (
     *("accept_length", "running_mean", "step_p50_s", "step_p99_s", "step_drift"),
@@ -66,14 +68,14 @@ def step_figures(bench: Mapping[str, Any]) -> Row:
     running, time_us, _ = _steps(bench)
     if not len(running):
         return dict.fromkeys(STEP_FIGURES)
-    prefill, factors = prefill_times(bench), pace(bench)
+    prefill = prefill_times(bench)
     figures = (
         _rounded(bench["committed"] / bench["rows"]),
         _rounded(running.mean()),
         _rounded(np.percentile(time_us, 50) / 1e6),
         _rounded(np.percentile(time_us, 99) / 1e6),
-        drift(factors),
-        factors,
+        drift(bench),
+        pace(bench),
         [(size, _rounded(seconds)) for size, seconds in round_times(bench).items()],
         *((None, None) if prefill is None else map(_rounded, prefill)),
     )
@@ -83,22 +85,36 @@ def step_figures(bench: Mapping[str, Any]) -> Row:
 def pace(bench: Mapping[str, Any]) -> list[float]:
     """Return the time of rounds as a multiple of what it usually is, in each `WINDOW_S` of a run.
 
-    A host that is slow for some of a run makes a queue that it does not make when it is slower by
-    as much as the mean for all of it. 1.0 where there was no round.
+    A host that is slow for a while makes a queue which it does not make when it loses the same time
+    evenly over the run. 1.0 where there were too few rounds to tell.
     """
-    running, time_us, ended_ms = _steps(bench)
-    usual_s = round_times(bench)
-    usual_us = 1e6 * np.array([usual_s[int(size)] for size in running])
-    window = (np.maximum(ended_ms / 1e3 - AHEAD_S, 0.0) // WINDOW_S).astype(int)
-    took, usually = (np.bincount(window, weights=each) for each in (time_us, usual_us))
-    factors = np.divide(took, usually, out=np.ones_like(took), where=usually > 0.0)
+    took_s, usual_s, ended_s = _against_usual(bench)
+    window = (ended_s // WINDOW_S).astype(int)
+    took, usual = (np.bincount(window, weights=each) for each in (took_s, usual_s))
+    factors = np.divide(took, usual, out=np.ones_like(took), where=usual >= LEAST_S)
     return [_rounded(factor) for factor in factors]
 
 
-def drift(factors: Sequence[float]) -> float | None:
-    """Return the pace of the second half of a run over that of the first; None without."""
-    middle = len(factors) // 2
-    return _rounded(fmean(factors[middle:]) / fmean(factors[:middle])) if middle else None
+def drift(bench: Mapping[str, Any]) -> float | None:
+    """Return the pace of the second half of the rounds over that of the first; None of one."""
+    took_s, usual_s, _ = _against_usual(bench)
+    middle = len(took_s) // 2
+    if not middle:
+        return None
+    halves = (slice(middle), slice(middle, None))
+    first, second = (took_s[half].sum() / usual_s[half].sum() for half in halves)
+    return _rounded(second / first)
+
+
+def _against_usual(bench: Mapping[str, Any]) -> tuple[Floats, Floats, Floats]:
+    """Return, of every step, its seconds, those that one of its size usually takes, and its end.
+
+    The end is in seconds after the run's time 0.
+    """
+    running, time_us, ended_ms = _steps(bench)
+    usual_s = round_times(bench)
+    usual = np.array([usual_s[int(size)] for size in running])
+    return time_us / 1e6, usual, np.maximum(ended_ms / 1e3 - AHEAD_S, 0.0)
 
 
 def round_times(bench: Mapping[str, Any]) -> dict[int, float]:
@@ -121,13 +137,14 @@ def prefill_times(bench: Mapping[str, Any]) -> tuple[float, float] | None:
         return None
     sizes = [(len(prefills), sum(prefills)) for prefills, _, _ in bench["stalls"]]
     beyond_s = beyond_rounds(bench)
+    together_s = max(float(beyond_s.sum()), 0.0)
     if len(set(sizes)) == 1:
-        return float(beyond_s.mean()) / sizes[0][0], 0.0
+        return together_s / (sizes[0][0] * len(sizes)), 0.0
     counts = np.array(sizes, dtype=float)
     parts_s, _ = nnls(counts, beyond_s)
     fitted_s = float((counts @ parts_s).sum())
     if fitted_s > 0.0:
-        parts_s *= float(beyond_s.sum()) / fitted_s
+        parts_s *= together_s / fitted_s
     return float(parts_s[0]), float(parts_s[1])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -24,7 +24,7 @@ class Lane:
     systems: dict[str, System]
     clients: Clients
     thread: ThreadPoolExecutor
-    """One thread: one thing at a time. It has the cores, and so have the clients, begun in it."""
+    """One, so that it does one thing at a time; on the lane's cores, as all that it starts."""
 
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Have the lane do something, when it has done what it was given before."""
@@ -60,3 +60,9 @@ def started_lanes(
             for system in lane.systems.values():
                 system.server.wait_until_ready()
         yield lanes
+
+
+def all_of(futures: Sequence[Future[R]]) -> list[R]:
+    """Return what all return, when the last one has; raise what the first that failed raises."""
+    wait(futures)
+    return [future.result() for future in futures]

@@ -87,7 +87,8 @@ class Clients:
         """Send all jobs as requests `label`-NUMBER-PROMPT; return when the last has its answer.
 
         With `clients`, a closed loop of so many instead: times are those before which nothing is
-        sent. `meanwhile` is called about once a second.
+        sent. `meanwhile` is called about once a second. Raises ConnectionError if the server has
+        gone.
         """
         begin = time.monotonic() + AHEAD_S
         shares = [jobs[first::PROCESSES] for first in range(PROCESSES)]
@@ -182,6 +183,9 @@ async def _send(client: openai.AsyncOpenAI, rid: str, job: Job, text: str, begin
                 tokens = chunk.usage.completion_tokens
                 prompt_tokens = chunk.usage.prompt_tokens
     except (openai.OpenAIError, httpx.HTTPError) as error:
+        if isinstance(error.__cause__, httpx.ConnectError):
+            # None of those that are still to come would be answered either.
+            raise ConnectionError(f"{rid}: nothing listens at {client.base_url}") from None
         print(f"{rid}: {error}", flush=True)
         tokens = 0
     done_s = time.monotonic() - begin

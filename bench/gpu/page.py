@@ -44,6 +44,13 @@ COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("T~ error", "estimate_error", 2),
 )
 """Heading, figure and digits; beside the means and what they are multiples of."""
+MULTIPLES = (
+    ("mean / stock", STOCK, "mean_s"),
+    ("mean / fcfs", "fcfs", "mean_s"),
+    ("mean / oracle", ORACLE, "mean_s"),
+    ("P99 / stock", STOCK, "p99_s"),
+)
+"""Heading, whose figure, and which."""
 
 
 def main() -> None:
@@ -156,24 +163,22 @@ def contest_table(contest: Contest, load: str) -> str:
         for heading, name, digits in COLUMNS
         if any(contest.of(load, policy, name) for policy in policies)
     ]
-    headings = ("policy", "mean (s)", "mean / stock", "mean / fcfs", "mean / oracle", "P99 / stock")
-    content = []
-    for policy in policies:
-        multiples = (
-            contest.against(load, policy, STOCK, "mean_s"),
-            contest.against(load, policy, "fcfs", "mean_s"),
-            contest.against(load, policy, ORACLE, "mean_s"),
-            contest.against(load, policy, STOCK, "p99_s"),
-        )
-        content.append(
-            [
-                f"`{policy}`",
-                ranged(contest.of(load, policy, "mean_s"), 2),
-                *(ranged(multiple, 3) for multiple in multiples),
-                *(plain(contest.of(load, policy, name), digits) for _, name, digits in columns),
-            ]
-        )
-    return markdown((*headings, *(heading for heading, _, _ in columns)), content)
+    multiples = [
+        (heading, yard, name)
+        for heading, yard, name in MULTIPLES
+        if any(contest.against(load, policy, yard, name) for policy in policies)
+    ]
+    content = [
+        [
+            f"`{policy}`",
+            ranged(contest.of(load, policy, "mean_s"), 2),
+            *(ranged(contest.against(load, policy, yard, name), 3) for _, yard, name in multiples),
+            *(plain(contest.of(load, policy, name), digits) for _, name, digits in columns),
+        ]
+        for policy in policies
+    ]
+    headings = (heading for heading, _, _ in (*multiples, *columns))
+    return markdown(("policy", "mean (s)", *headings), content)
 
 
 def size(rows: Sequence[Row]) -> str:

@@ -4,8 +4,9 @@
 
 For each run of a contest, DIR/STAGE.jsonl beside DIR/STAGE-pool.json: the simulator (bench/sim)
 gets the run's own requests (arrivals, lengths, rounds, hints), the mean times of its verify rounds
-by batch size, those of a prefill, and how all these changed in the course of the run. What is left
-to explain is the order of things, not the speed of the host. Needs no GPU. Writes DIR/replay.jsonl.
+by batch size, those of a prefill, and how rounds changed in the course of the run (prefills are
+taken to have changed as rounds did). What is left to explain is the order of things, not the speed
+of the host. Needs no GPU. Writes DIR/replay.jsonl.
 
 Rounds are longer in it by the share of rows that a request did not need: in SGLang's overlap loop
 one that has finished is in the batch for a round more.

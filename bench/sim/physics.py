@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import ClassVar, Protocol
 
@@ -46,14 +47,14 @@ class Pace:
     """A worker that is slower at some times than at others."""
 
     factors: tuple[float, ...] = ()
-    """What all times are multiplied by, window by window from the start; later it is 1."""
+    """What all times are multiplied by, window by window from time 0; it is 1 before and after."""
     window_s: float = 1.0
     """Length of a window, in seconds."""
 
     def at(self, now_s: float) -> float:
         """Return the factor of what begins at `now_s`."""
-        window = int(now_s / self.window_s)
-        return self.factors[window] if window < len(self.factors) else 1.0
+        window = math.floor(now_s / self.window_s)
+        return self.factors[window] if 0 <= window < len(self.factors) else 1.0
 
 
 STEADY = Pace()

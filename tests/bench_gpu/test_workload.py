@@ -14,7 +14,8 @@ import httpx
 import numpy as np
 import pytest
 
-from gpu.contest import SECONDS, in_turn, load_lengths, policy_names, refuse_other_lengths, schedule
+import gpu.hardware
+from gpu.contest import SECONDS, in_turn, load_lengths, policy_names, refuse_other_ways, schedule
 from gpu.hardware import VISIBLE, cores_of, pinned, visible_gpu
 from gpu.large import replayed
 from gpu.load import Job, Timing, _client, _send_all, priority
@@ -58,11 +59,13 @@ def test_a_round_has_the_same_requests_for_every_policy_and_others_than_the_next
     assert draw(pool_of(), "0.95", 1, 20.0) != draw(pool_of(), "0.95-bursts", 1, 20.0)
 
 
-def test_runs_of_a_load_are_of_one_length() -> None:
+def test_runs_of_a_load_are_of_one_length_and_beside_as_many_others() -> None:
     rows = [{"load": "0.95", "seconds": 24.0}, {"load": "0.9", "seconds": 200.0}]
-    refuse_other_lengths(rows, {"0.9": 200.0, "1.1": 40.0})
+    refuse_other_ways(rows, {"0.9": 200.0, "1.1": 40.0}, 1)
     with pytest.raises(MeasurementError, match=r"24 s at load 0\.95.* give --loads 0\.95:24"):
-        refuse_other_lengths(rows, {"0.95": 200.0})
+        refuse_other_ways(rows, {"0.95": 200.0}, 1)
+    with pytest.raises(MeasurementError, match="give --gpus 1"):
+        refuse_other_ways(rows, {"0.9": 200.0}, 4)
 
 
 def test_a_round_is_run_by_so_many_at_a_time_and_each_has_another_lane_in_the_next() -> None:
@@ -74,10 +77,24 @@ def test_a_round_is_run_by_so_many_at_a_time_and_each_has_another_lane_in_the_ne
     assert [len(batch) for batch in schedule(1, ["0.95"], ["a", "b"], 1)] == [1, 1]
 
 
-def test_each_lane_has_a_gpu_and_cores_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_lane_has_a_gpu_and_cores_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu.hardware, "TOPOLOGY", tmp_path / "none")
+    monkeypatch.setattr(gpu.hardware, "GPU", False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5, 7, 8})
     assert [cores_of(lane, 2) for lane in range(2)] == [{2, 3}, {5, 7}]
-    assert [cores_of(lane, 6) for lane in range(6)] == [{2}, {3}, {5}, {7}, {8}, {2}]
+    with pytest.raises(MeasurementError, match="5 cores"):
+        cores_of(0, 6)
+    # The threads of a physical core stay together.
+    for core in (2, 3, 5, 7, 8):
+        path = tmp_path / f"cpu{core}" / "topology" / "thread_siblings_list"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{core % 5},{core % 5 + 5}\n")
+    monkeypatch.setattr(gpu.hardware, "TOPOLOGY", tmp_path)
+    assert [cores_of(lane, 2) for lane in range(2)] == [{2, 5}, {7, 3}]
+    assert visible_gpu(1) == {}, "there is none on this machine"
+    monkeypatch.setattr(gpu.hardware, "GPU", True)
     monkeypatch.delenv(VISIBLE, raising=False)
     assert visible_gpu(1) == {VISIBLE: "1"}
     monkeypatch.setenv(VISIBLE, "4,6")
@@ -158,6 +175,12 @@ def test_what_is_compared_is_checked_before_a_server_starts() -> None:
             parse(text)
 
 
+@pytest.mark.parametrize("text", ["0.95:nan", "0.95:inf", "0.95:0", "0.9:-3", "0.9,0.9:40"])
+def test_a_load_has_one_length_and_it_is_a_time(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"load 0\.9"):
+        load_lengths(text)
+
+
 def test_a_pool_of_other_prompts_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "pool.json"
     pool_of().save(path)
@@ -197,3 +220,11 @@ async def test_a_request_does_not_go_over_a_connection_that_may_be_closed_meanwh
         for _ in range(2):
             await client.post("/chat/completions", cast_to=httpx.Response, body={"rid": "any"})
         assert len(set(server.peers)) == len(server.peers) == 2
+
+
+async def test_clients_give_up_when_nothing_listens_any_more() -> None:
+    jobs = [Job(number, number, 0.0, max_tokens=12, predicted_tokens=8) for number in range(2)]
+    async with FakeOpenAI() as server:
+        url = server.url
+    with pytest.raises(ConnectionError, match=f"run-0-0: nothing listens at {url}"):
+        await _send_all(url, "run", [(job, "hello") for job in jobs], 0.0, 1)
