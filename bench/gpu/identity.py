@@ -48,6 +48,9 @@ CHECKS = {
     "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_IDLE": "1",
     "SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY": "1",
 }
+# Without a GPU there is but this way of copying (tests/testbed).
+PLAIN_COPIES = ("--hicache-io-backend", "direct", "--hicache-mem-layout", "layer_first")
+HOST_CACHE = ("--enable-hierarchical-cache", *(() if GPU else PLAIN_COPIES))
 
 
 def main() -> None:
@@ -107,7 +110,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
                 *("--laps-endpoint", address, "--laps-max-running", str(RUNNING)),
                 *("--max-running-requests", str(RESIDENT)),
                 *(("--max-total-tokens", str(options.kv_tokens)) if options.kv_tokens else ()),
-                *(("--enable-hierarchical-cache",) if options.host_cache else ()),
+                *(HOST_CACHE if options.host_cache else ()),
             ),
         }
         stock, patched = (
