@@ -11,3 +11,11 @@ ORACLE = "oracle"
 EMBEDDED, REMOTE = "embedded", "remote"
 """The patched server, deciding by itself and under a service."""
 MODES = (STOCK, EMBEDDED, REMOTE)
+RIVALS = (STOCK, STOCK_PRIORITY, "fcfs", "srtf", "mlfq")
+
+
+def in_tables(policy: str) -> tuple[int, str]:
+    """Return the place of a policy among others: the rivals, then ours, and the oracle last."""
+    if policy in RIVALS:
+        return RIVALS.index(policy), ""
+    return len(RIVALS) + (policy == ORACLE), policy

@@ -19,7 +19,7 @@ import numpy as np
 from gpu.cost_tables import cost, moves
 from gpu.figures import Row
 from gpu.format import missing, plain, ranged
-from gpu.names import ORACLE, STOCK
+from gpu.names import ORACLE, STOCK, in_tables
 from gpu.spread import spread
 from gpu.summary import Contest, Results, read_results, summary
 from gpu.targets import contest_targets, other_targets
@@ -225,8 +225,10 @@ def replay(results: Results) -> str:
     parts = []
     for stage in dict.fromkeys(row["stage"] for row in results.replay):
         rows = [row for row in results.replay if row["stage"] == stage]
+        loads = list(dict.fromkeys(row["load"] for row in rows))
+        runs = {(row["load"], row["policy"]) for row in rows}
         content = []
-        for load, policy in dict.fromkeys((row["load"], row["policy"]) for row in rows):
+        for load, policy in sorted(runs, key=lambda run: (loads.index(run[0]), in_tables(run[1]))):
             of = [row for row in rows if (row["load"], row["policy"]) == (load, policy)]
             measured, simulated = ([row[n] for row in of] for n in ("measured_mean_s", "mean_s"))
             ratios = [mine / its for mine, its in zip(measured, simulated, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpu.costs import Costs
 from gpu.figures import Row
-from gpu.names import EMBEDDED, REMOTE
+from gpu.names import EMBEDDED, REMOTE, in_tables
 from gpu.spread import Spread, ratios, spread
 
 OURS = ("laps-sd", "laps-sd:order=strict", "laps-sd+", "laps-sd+:patience=1e6")
@@ -34,8 +34,8 @@ class Contest:
         return list(dict.fromkeys(row["load"] for row in self.rows))
 
     def policies(self, load: str) -> list[str]:
-        """Policies that were run under a load, each once, in order."""
-        return list(dict.fromkeys(row["policy"] for row in self.rows if row["load"] == load))
+        """Policies that were run under a load, each once, as tables have them."""
+        return sorted({row["policy"] for row in self.rows if row["load"] == load}, key=in_tables)
 
     def by_round(self, load: str, policy: str, figure: str) -> dict[int, float]:
         """Return a figure of a policy by round; without those in which there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gpu.figures import (
 )
 from gpu.load import Job, Timing
 from gpu.page import write
-from gpu.summary import read_results, summary
+from gpu.summary import Contest, read_results, summary
 from gpu.targets import contest_targets, other_targets
 from gpu.workload import Pool
 from sim.traces import save_traces
@@ -139,6 +140,16 @@ def test_targets_are_met_missed_or_not_measured(raw: Path) -> None:
         file.writelines(json.dumps(one) + "\n" for one in rows)
     assert verdicts(raw)["P99 over stock's, at 0.95 and under bursts, of one form"] == "0.55, met"
     assert found["mean over SRTF's, at 0.95 and under bursts"] == "0.8462, met"
+
+
+def test_tables_have_policies_in_an_order_of_their_own(raw: Path) -> None:
+    results = read_results(raw)
+    rows = [*results.compare.rows, row("mlfq") | {"policy": "stock-priority"}]
+    random.Random(0).shuffle(rows)
+    assert Contest(rows).policies("0.95") == [
+        *("stock", "stock-priority", "srtf", "mlfq"),
+        *("laps-sd", "laps-sd+", "oracle"),
+    ]
 
 
 def test_a_form_that_was_run_in_few_rounds_is_not_the_best(raw: Path) -> None:
