@@ -20,7 +20,7 @@ from gpu.figures import Row
 from gpu.lanes import Lane, all_of, started_lanes
 from gpu.load import Clients
 from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
-from gpu.runs import Run, measure
+from gpu.runs import Run, measure, run_of
 from gpu.servers import GPU, MeasurementError, note_machine
 from gpu.shapes import SHAPES
 from gpu.systems import SLOTS, System, system_of
@@ -34,6 +34,7 @@ ROUNDS = 3
 SECONDS = 40.0
 RUNNING = 16
 MOST_GPUS = 64
+"""More than one host has."""
 WARM_UP_S = 20.0
 """Arrivals of the warm-up; it is no longer than a run."""
 WARM_UP_LOAD = "1.1"
@@ -122,7 +123,7 @@ def contest(
     gpus = min(options.gpus, len(options.policies))
     rows = read_rows(path)
     refuse_other_ways(rows, options.loads, gpus)
-    done = {Run(row["round"], row["load"], row["policy"]) for row in rows}
+    done = {run_of(row) for row in rows}
     batches = [
         {number: run for number, run in enumerate(batch) if run not in done}
         for batch in schedule(options.rounds, options.loads, options.policies, gpus)
@@ -171,7 +172,7 @@ def keep(row: Row, path: Path) -> None:
     """Add a row to a file of JSON lines."""
     with path.open("a") as file:
         file.write(json.dumps(row) + "\n")
-    print(f"{row['load']}.{row['round']}.{row['policy']}: {row['mean_s']} s", flush=True)
+    print(f"{run_of(row).label}: {row['mean_s']} s", flush=True)
 
 
 def schedule(

@@ -28,6 +28,11 @@ class Run:
         return f"{self.load}.{self.turn}.{self.policy}"
 
 
+def run_of(row: Row) -> Run:
+    """Return the run that a row is of."""
+    return Run(row["round"], row["load"], row["policy"])
+
+
 def measure(
     system: System,
     clients: Clients,
