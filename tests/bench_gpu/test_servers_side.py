@@ -89,6 +89,17 @@ def test_the_tap_times_rounds_that_follow_each_other_and_forgets_what_it_told() 
     assert (again["steps"], again["stalls"], again["rows"]) == ([], [], 0)
 
 
+def test_the_tap_says_when_a_round_ended_since_it_was_last_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = iter([10.0, 10.5, 10.505, 10.512])
+    monkeypatch.setattr("gpu.tap.time", SimpleNamespace(perf_counter=lambda: next(now_s)))
+    tap = Tap(forced=None)
+    for batch in (decoded(2), decoded(2), decoded(3)):
+        tap.took_result(None, None, batch, SimpleNamespace(num_correct_drafts=0))
+    assert [*tap._steps, tap._newest] == [(2, 5000, 505), (3, 7000, 512)]
+
+
 def test_a_ring_of_requests_turns_with_each_round() -> None:
     service = FakeRotatingService()
     request = worker_pb2.Request
