@@ -10,11 +10,9 @@ import numpy as np
 from scipy.optimize import nnls
 
 from gpu.load import AHEAD_S, Job, Timing
-from gpu.workload import Pool
+from gpu.workload import Pool, counted
 from sim.workload import Floats
 
-MEASURED = (0.1, 0.9)
-"""Share of the requests, in order of arrival, that count: the others fill and empty the server."""
 WINDOW_S = 5.0
 """Of the windows for which `pace` says how fast the worker was."""
 LEAST_S = 0.5
@@ -32,8 +30,7 @@ def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) 
 
     `timings` are those of `jobs`, in the same order.
     """
-    count = len(jobs)
-    middle = range(int(MEASURED[0] * count), max(int(MEASURED[1] * count), 1))
+    middle = counted(jobs)
     kept = [
         (pool.rounds[jobs[number].prompt], timings[number])
         for number in middle
@@ -47,7 +44,8 @@ def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) 
     if not kept:
         raise ValueError("no request of the run was answered: see the server's log")
     return {
-        "n": count,
+        "n": len(jobs),
+        "waiting": sum(job.due_s == 0.0 for job in jobs),
         "counted": len(kept),
         "failed": sum(not timing.tokens for timing in timings),
         "mean_s": _rounded(latency_s.mean()),

@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 
 from gpu.contest import read_rows
-from gpu.figures import MEASURED, WINDOW_S, Row
+from gpu.figures import WINDOW_S, Row
 from gpu.load import Job
 from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
-from gpu.workload import MAX_TOKENS, Pool, draw
+from gpu.workload import MAX_TOKENS, Pool, counted, draw
 from laps.engine.types import PolicySpec
 from laps.policies.base import Policy
 from sim.host import run
@@ -94,8 +94,7 @@ def simulated(jobs: Sequence[Job], pool: Pool, row: Row, name: str, pace: Pace =
     if name == STOCK:
         physics = PrefillsAtOnce.of(replace(physics, max_resident=physics.max_running))
     outcome = run(workload, physics, policy, pace=pace)
-    first, last = (int(share * len(workload)) for share in MEASURED)
-    latency_s = outcome.latency_s[first:last]
+    latency_s = outcome.latency_s[counted(jobs)]
     return {
         "mean_s": float(latency_s.mean()),
         "p50_s": float(np.percentile(latency_s, 50)),

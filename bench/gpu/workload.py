@@ -6,20 +6,24 @@ import hashlib
 import heapq
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from gpu.load import Job
 from sim.arrivals import Arrivals, Gamma, Poisson
+from sim.workload import Floats
 
 SEED = 20260
 """Of arrivals, prompts and predictions; with the round and the load it gives a run's requests."""
 MAX_TOKENS = 1024
 """Longest output, and all that the service is told about the length of one."""
-DRAWS = 63
-"""Draws of which a run gets a typical one."""
+PIECES = 63
+"""Runs that one is picked from, one after the other in one stream of arrivals."""
+MEASURED = (0.1, 0.9)
+"""Share of the arrivals of a run, in their order, that count: others fill and empty the server."""
 SIGMA = 0.8
 """Predicted lengths are L * exp(SIGMA * normal(0, 1)), as in the simulator's reference case."""
 
@@ -85,34 +89,57 @@ def digest(texts: Sequence[str]) -> str:
 
 
 def draw(pool: Pool, load: str, turn: int, seconds: float) -> list[Job]:
-    """Draw the requests of one run: the same for every policy.
+    """Draw the requests of one run, the same for every policy: those that arrive in `seconds`.
 
-    As many as arrive in `seconds`. The gaps are stretched so that the work of these very requests,
-    in verify rounds, is what the load says.
+    From an empty server, a queue near capacity takes hundreds of services to become what it will
+    be. So a run is a piece of a stream that is `PIECES` times as long, and begins with the requests
+    that wait by then in a server that serves first come, first served (`fcfs_s`): they are due at
+    0, all others later. Of all pieces it is the one whose mean latency in that server is nearest to
+    that of the stream: few requests near capacity are a matter of luck, and this is what they come
+    to in the long run.
 
-    Few requests near capacity are a matter of luck: from one draw to the next the queue of a server
-    that serves first come, first served, doubles. So of `DRAWS` draws the one is taken with the
-    median of that server's mean latency. That server is no policy that is compared but
-    `fcfs_latency_s`, and the draw is typical of runs of this length, not of longer ones.
+    Overload has no long run: there it is what arrives in the first `seconds`, and nobody waits.
     """
     rng = np.random.default_rng([SEED, turn, list(LOADS).index(load)])
-    draws = [draw_by_chance(pool, load, rng, seconds) for _ in range(DRAWS)]
-    return sorted(draws, key=lambda jobs: fcfs_latency_s(pool, jobs))[DRAWS // 2]
+    if LOADS[load].of_capacity >= 1.0:
+        return draw_by_chance(pool, load, rng, seconds)
+    stream = draw_by_chance(pool, load, rng, PIECES * seconds)
+    started_s, done_s = fcfs_s(pool, stream)
+    due_s = np.array([job.due_s for job in stream])
+    latency_s = done_s - due_s
+    bounds = np.linspace(0, len(stream), PIECES + 1).astype(int)
+    off_s = [abs(latency_s[begin:end].mean() - latency_s.mean()) for begin, end in pairwise(bounds)]
+    typical = int(np.argmin(off_s))
+    begin, end = bounds[typical], bounds[typical + 1]
+    begins_s = due_s[begin - 1] if begin else 0.0
+    waiting = np.flatnonzero(started_s[:begin] > begins_s)
+    return [
+        replace(stream[index], number=number, due_s=max(float(due_s[index] - begins_s), 0.0))
+        for number, index in enumerate([*waiting, *range(begin, end)])
+    ]
 
 
-def fcfs_latency_s(pool: Pool, jobs: Sequence[Job]) -> float:
-    """Return the mean latency of `jobs`, first come, first served, by `pool.running` servers.
+def counted(jobs: Sequence[Job]) -> range:
+    """Return which jobs of a run count: those in the middle of what arrives in the course of it."""
+    waiting = sum(job.due_s == 0.0 for job in jobs)
+    arriving = len(jobs) - waiting
+    first, last = (waiting + int(share * arriving) for share in MEASURED)
+    return range(first, max(last, first + 1))
 
-    Each of these has its share of the capacity for every request.
+
+def fcfs_s(pool: Pool, jobs: Sequence[Job]) -> tuple[Floats, Floats]:
+    """Return when each of `jobs` starts and is done, first come, first served.
+
+    By `pool.running` servers: each has its share of the capacity for every request.
     """
     round_s = pool.running / (pool.capacity_rps * float(np.mean(pool.rounds)))
     free_s = [0.0] * pool.running
-    total_s = 0.0
-    for job in jobs:
-        done_s = max(free_s[0], job.due_s) + pool.rounds[job.prompt] * round_s
-        heapq.heapreplace(free_s, done_s)
-        total_s += done_s - job.due_s
-    return total_s / len(jobs)
+    started_s, done_s = np.empty(len(jobs)), np.empty(len(jobs))
+    for index, job in enumerate(jobs):
+        started_s[index] = max(free_s[0], job.due_s)
+        done_s[index] = started_s[index] + pool.rounds[job.prompt] * round_s
+        heapq.heapreplace(free_s, done_s[index])
+    return started_s, done_s
 
 
 def draw_by_chance(pool: Pool, load: str, rng: np.random.Generator, seconds: float) -> list[Job]:

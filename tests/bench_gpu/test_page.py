@@ -210,7 +210,7 @@ def test_the_pace_of_a_run_is_that_of_its_rounds_whatever_ran_in_them() -> None:
 def test_a_run_without_any_answer_is_no_result() -> None:
     pool = Pool("", [10], [5], 0.1, 1.0, 2)
     with pytest.raises(ValueError, match="log"):
-        latency_figures(pool, [Job(0, 0, 0.0, 10, 10)], [Timing(0, 0.0, 0.0, 0.0, 1.0, 0)])
+        latency_figures(pool, [Job(0, 0, 1.0, 10, 10)], [Timing(0, 1.0, 1.0, 1.0, 2.0, 0)])
 
 
 def test_capacity_is_that_of_a_batch_which_is_always_full() -> None:

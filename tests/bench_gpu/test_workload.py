@@ -23,7 +23,18 @@ from gpu.prompts import PromptError, read_prompts
 from gpu.servers import MeasurementError
 from gpu.systems import SLOTS
 from gpu.throughput import refuse_other_slots
-from gpu.workload import LOADS, SIGMA, Pool, PoolError, digest, draw, fcfs_latency_s, load_pool
+from gpu.workload import (
+    LOADS,
+    SIGMA,
+    Pool,
+    PoolError,
+    counted,
+    digest,
+    draw,
+    draw_by_chance,
+    fcfs_s,
+    load_pool,
+)
 from service.fake_openai import FakeOpenAI
 from sim.traces import Traces
 
@@ -127,20 +138,50 @@ def test_a_queue_that_is_served_in_order_waits_for_the_first_server_that_is_free
     # Two servers at 0.1 s a round, for requests of 10, 20 and 30 rounds.
     pool = Pool("", [1, 1, 1], [10, 20, 30], 0.01, 1.0, 2)
     jobs = [Job(n, n, due_s, 1, 1) for n, due_s in enumerate((0.0, 0.5, 0.6))]
-    assert fcfs_latency_s(pool, jobs) == pytest.approx((1.0 + 2.0 + (1.0 - 0.6) + 3.0) / 3)
+    started_s, done_s = fcfs_s(pool, jobs)
+    assert started_s.tolist() == pytest.approx([0.0, 0.5, 1.0])
+    assert done_s.tolist() == pytest.approx([1.0, 2.5, 4.0])
 
 
-def test_a_run_is_neither_lucky_nor_unlucky() -> None:
+def latency_s(pool: Pool, jobs: list[Job], which: range) -> float:
+    """First come, first served."""
+    _, done_s = fcfs_s(pool, jobs)
+    return float(np.mean([done_s[index] - jobs[index].due_s for index in which]))
+
+
+@pytest.mark.parametrize("load", ["0.95", "0.95-bursts", "0.9"])
+def test_a_short_run_is_as_a_long_one_would_be(load: str) -> None:
     pool = pool_of()
-    found = [fcfs_latency_s(pool, draw(pool, "0.95", turn, 20.0)) for turn in range(20)]
-    assert np.std(found) / np.mean(found) < 0.1
+    jobs = draw_by_chance(pool, load, np.random.default_rng(0), 20_000.0)
+    long_s = latency_s(pool, jobs, range(len(jobs)))
+    runs = [draw(pool, load, turn, 20.0) for turn in range(20)]
+    short_s = np.mean([latency_s(pool, jobs, counted(jobs)) for jobs in runs])
+    assert short_s == pytest.approx(long_s, rel=0.15)
+
+
+def test_a_run_begins_with_those_that_wait_and_does_not_count_them() -> None:
+    jobs = draw(pool_of(), "0.95-bursts", 1, 20.0)
+    waiting = [job for job in jobs if job.due_s == 0.0]
+    assert jobs[: len(waiting)] == waiting != []
+    assert [job.number for job in jobs] == list(range(len(jobs)))
+    assert np.all(np.diff([job.due_s for job in jobs]) >= 0.0)
+    arriving = len(jobs) - len(waiting)
+    assert arriving == pytest.approx(20.0 * 0.95 * 20.0, rel=0.01)
+    which = counted(jobs)
+    assert which.start == len(waiting) + arriving // 10
+    assert len(jobs) - which.stop == pytest.approx(arriving / 10, abs=1)
+
+
+def test_nobody_waits_when_overload_begins() -> None:
+    jobs = draw(pool_of(), "1.1", 1, 20.0)
+    assert all(job.due_s > 0.0 for job in jobs)
+    assert len(jobs) == 20 * 1.1 * 20
 
 
 @pytest.mark.parametrize("load", LOADS)
-def test_the_work_that_arrives_is_the_load(load: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpu.workload.DRAWS", 1)
+def test_the_work_that_arrives_is_the_load(load: str) -> None:
     pool = pool_of()
-    jobs = draw(pool, load, 1, 2000.0)
+    jobs = draw_by_chance(pool, load, np.random.default_rng(1), 2000.0)
     work_s = sum(pool.rounds[job.prompt] for job in jobs) / (
         pool.capacity_rps * float(np.mean(pool.rounds))
     )
