@@ -189,12 +189,13 @@ def schedule(
 
 
 def in_turn(items: Sequence[Item], turn: int) -> list[Item]:
-    """Return `items` as they are in turn 1, and with another one first in each turn after it.
+    """Return `items` as they are in turn 1; another one is first in each turn after it.
 
-    So nobody is always first, when a host or a cache may still be cold.
+    Every second turn goes backwards. So nobody is always first, when a host or a cache may still be
+    cold, or always after the same one, when the host is still in the state that this one left.
     """
-    first = (turn - 1) % len(items)
-    return [*items[first:], *items[:first]]
+    step = 1 if turn % 2 else -1
+    return [items[(turn - 1 + step * place) % len(items)] for place in range(len(items))]
 
 
 def refuse_other_ways(rows: Sequence[Row], loads: Mapping[str, float], gpus: int) -> None:

@@ -6,8 +6,8 @@ Near capacity a queue takes hundreds of services to grow to what it will be, whi
 a run on a GPU can have for each policy. `gpu.replay` shows how well the simulator repeats the runs
 of `gpu.large` that were measured; this goes on with it: `REQUESTS` requests a run, of the same
 pool, with the times of rounds and prefills of the first run in which prefills were shared (in those
-of stock SGLang few are of more than one request, so what one more costs is not known). Needs no
-GPU. Writes DIR/longrun.jsonl.
+of stock SGLang few are of more than one request, so what one more costs is not known). Loads are
+shares of what these times make of stock SGLang's capacity. Needs no GPU. Writes DIR/longrun.jsonl.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import itertools
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from gpu.figures import Row
 from gpu.names import ORACLE, STOCK
-from gpu.replay import simulated, timed_rows
+from gpu.replay import service_s, simulated, timed_rows
 from gpu.summary import OURS
 from gpu.workload import LOADS, Pool, draw_by_chance
 
@@ -53,6 +55,9 @@ def main() -> None:
         print(f"no run of {STAGE} with prefills under a form of LAPS-SD: nothing to go on with")
         return
     pool = Pool(**json.loads((folder / f"{STAGE}-pool.json").read_text()))
+    # Loads are of what this very worker can do: a few hundredths more or less double a queue.
+    capacity_rps = 1.0 / service_s(measured[0], fmean(pool.rounds))
+    pool = replace(pool, capacity_rps=capacity_rps)
     # Without an end to overload there is no long run of it.
     loads = [name for name, load in LOADS.items() if load.of_capacity < 1.0]
     simulate = partial(long_run, pool, measured[0], options.requests)

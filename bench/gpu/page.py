@@ -82,6 +82,7 @@ def write(folder: Path, docs: Path) -> Path:
         "moves": moves(results),
         "large": contest_part(results.large, "large", docs),
         "longrun": contest_part(results.longrun, "longrun", docs),
+        "same_host": contest_part(results.same_host, "same_host", docs),
         "replay": replay(results),
         "recordings": recordings(folder),
     }
@@ -221,7 +222,10 @@ def replay(results: Results) -> str:
     """Return measured and simulated means, by load and policy."""
     if not results.replay:
         return missing("replay")
-    headings = ("load", "policy", "measured (s)", "simulated (s)", "measured / simulated")
+    headings = (
+        *("load", "policy", "load at the run's times"),
+        *("measured (s)", "simulated (s)", "measured / simulated"),
+    )
     parts = []
     for stage in dict.fromkeys(row["stage"] for row in results.replay):
         rows = [row for row in results.replay if row["stage"] == stage]
@@ -232,7 +236,9 @@ def replay(results: Results) -> str:
             of = [row for row in rows if (row["load"], row["policy"]) == (load, policy)]
             measured, simulated = ([row[n] for row in of] for n in ("measured_mean_s", "mean_s"))
             ratios = [mine / its for mine, its in zip(measured, simulated, strict=True)]
-            figures = (ranged(spread(values), 2) for values in (measured, simulated, ratios))
+            loads_found = [row["load_found"] for row in of]
+            shown = (loads_found, measured, simulated, ratios)
+            figures = (ranged(spread(values), 2) for values in shown)
             content.append([load, f"`{policy}`", *figures])
         parts.append(f"**`gpu.{stage}`**\n\n{markdown(headings, content)}")
     return "\n\n".join(parts)

@@ -74,9 +74,36 @@ def replay(row: Row, pool: Pool) -> Row:
     jobs = draw(pool, row["load"], row["round"], row["seconds"])
     return {
         **{name: row[name] for name in ("round", "load", "policy")},
+        "load_found": load_found(jobs, pool, row),
         "measured_mean_s": row["mean_s"],
-        **simulated(jobs, pool, row, row["policy"], Pace(tuple(row.get("pace") or ()), WINDOW_S)),
+        **simulated(jobs, pool, row, row["policy"], pace_of(row)),
     }
+
+
+def pace_of(row: Row) -> Pace:
+    """Return how rounds changed in the course of a run; steady if it does not say so."""
+    return Pace(tuple(row.get("pace") or ()), WINDOW_S)
+
+
+def load_found(jobs: Sequence[Job], pool: Pool, row: Row) -> float:
+    """Return the work that arrived in a run as a share of what its worker could do, at its times.
+
+    It is the load that was meant if these are those of the first pass. Without those that wait at
+    first.
+    """
+    arriving = [job for job in jobs if job.due_s > 0.0]
+    work_s = sum(service_s(row, pool.rounds[job.prompt]) for job in arriving)
+    return work_s / arriving[-1].due_s if arriving else 0.0
+
+
+def service_s(row: Row, rounds: float) -> float:
+    """Return what a request takes of a worker whose batch is full, at the times of a run.
+
+    It is prefilled by itself, as in stock SGLang; compare `gpu.figures.capacity_rps`.
+    """
+    physics = physics_of(row)
+    share_s = physics.round_time.seconds(physics.max_running) / physics.max_running
+    return rounds * share_s + physics.prefill_seconds(round(row["prompt_tokens_mean"]))
 
 
 def simulated(jobs: Sequence[Job], pool: Pool, row: Row, name: str, pace: Pace = STEADY) -> Row:

@@ -84,6 +84,7 @@ class Results:
     compare: Contest
     large: Contest
     longrun: Contest
+    same_host: Contest
     throughput: Costs
     large_throughput: Costs
     moves: Sequence[Row]
@@ -111,6 +112,7 @@ def read_results(folder: Path) -> Results:
         compare=Contest(rows("compare")),
         large=Contest(rows("large")),
         longrun=Contest(rows("longrun")),
+        same_host=Contest(rows("same-host")),
         throughput=Costs(rows("throughput")),
         large_throughput=Costs(rows("throughput-large")),
         moves=rows("moves"),
@@ -140,6 +142,7 @@ def summary(results: Results) -> dict[str, Any]:
         "loads": contest(results.compare),
         "large": contest(results.large),
         "longrun": contest(results.longrun),
+        "same_host": contest(results.same_host),
         "identity": {
             "pauses": sum(case["pauses"] for case in cases),
             "differences": sum(case["differences"] for case in cases),

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gpu.replay import physics_of, replays, spread_evenly, workload_of
+from gpu.replay import load_found, physics_of, replays, spread_evenly, workload_of
+from gpu.same_host import on_host, pairs
 from gpu.workload import Pool, draw
 
 POOL = Pool("", list(range(20, 220)), list(range(10, 210, 1)), 0.01, 20.0, 16)
@@ -70,3 +71,28 @@ def test_a_run_on_a_host_that_was_slow_for_a_while_is_simulated_so(tmp_path: Pat
     (tmp_path / "compare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     steady, slow = replays(tmp_path)
     assert slow["mean_s"] > 1.2 * steady["mean_s"]
+
+
+def test_the_load_is_found_by_the_times_that_the_run_had() -> None:
+    jobs = draw(POOL, "0.95", 1, 100.0)
+    # A request takes a 16th of 109.5 * 0.0064 s (109.5 are the mean), and 0.0062 s: 1 / 20 s.
+    meant = measured("stock", round_s_by_running=[(16, 0.0064)])
+    meant |= {"prefill_s": 0.0052, "prefill_request_s": 0.001}
+    assert load_found(jobs, POOL, meant) == pytest.approx(0.95, rel=0.05)
+    slow = measured("stock", round_s_by_running=[(16, 0.0128)]) | {"prefill_s": 0.0114}
+    assert load_found(jobs, POOL, slow) == pytest.approx(2 * 0.95, rel=0.05)
+
+
+def test_all_policies_of_a_round_get_the_host_that_one_of_them_had() -> None:
+    rows = [measured("stock"), measured("laps-sd+", pace=[1.5]), measured("srtf")]
+    rows += [measured("stock-priority"), measured("mlfq") | {"round": 2}]
+    found = [(host["policy"], policy) for host, policy in pairs(rows)]
+    beside = ["stock", "laps-sd+", "srtf"]
+    assert found == [
+        *(("laps-sd+", policy) for policy in beside),
+        *(("srtf", policy) for policy in beside),
+        ("mlfq", "mlfq"),
+    ]
+    slow, steady = (on_host(POOL, host, "srtf") for host in rows[1:3])
+    assert slow["mean_s"] > 1.2 * steady["mean_s"]
+    assert (slow["round"], slow["policy"]) == ("1 as laps-sd+ had it", "srtf")

@@ -83,7 +83,7 @@ def test_a_round_is_run_by_so_many_at_a_time_and_each_has_another_lane_in_the_ne
     batches = list(schedule(2, ["0.95", "0.9"], ["a", "b", "c"], 2))
     assert [[run.policy for run in batch] for batch in batches[:2]] == [["a", "b"], ["c"]]
     assert [run.load for batch in batches[:4] for run in batch] == ["0.95"] * 3 + ["0.9"] * 3
-    assert [[run.policy for run in batch] for batch in batches[4:6]] == [["b", "c"], ["a"]]
+    assert [[run.policy for run in batch] for batch in batches[4:6]] == [["b", "a"], ["c"]]
     assert {run.turn for batch in batches[4:] for run in batch} == {2}
     assert [len(batch) for batch in schedule(1, ["0.95"], ["a", "b"], 1)] == [1, 1]
 
@@ -130,8 +130,10 @@ def test_throughput_is_of_servers_with_the_same_slots() -> None:
         refuse_other_slots([{"mode": "remote", "resident": 48}])
 
 
-def test_each_turn_begins_with_another_one() -> None:
-    assert ["".join(in_turn("ABC", turn)) for turn in (1, 2, 3, 4)] == ["ABC", "BCA", "CAB", "ABC"]
+def test_each_turn_begins_with_another_one_and_every_second_goes_backwards() -> None:
+    turns = ["".join(in_turn("ABCD", turn)) for turn in range(1, 7)]
+    assert turns == ["ABCD", "BADC", "CDAB", "DCBA", "ABCD", "BADC"]
+    assert "".join(in_turn("ABC", 2)) == "BAC"
 
 
 def test_a_queue_that_is_served_in_order_waits_for_the_first_server_that_is_free() -> None:
