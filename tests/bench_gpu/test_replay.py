@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gpu.replay import load_found, physics_of, replays, spread_evenly, workload_of
+from gpu.replay import load_found, physics_of, replays, simulated, spread_evenly, workload_of
 from gpu.same_host import on_host, pairs
 from gpu.workload import Pool, draw
 
@@ -96,3 +96,20 @@ def test_all_policies_of_a_round_get_the_host_that_one_of_them_had() -> None:
     slow, steady = (on_host(POOL, host, "srtf") for host in rows[1:3])
     assert slow["mean_s"] > 1.2 * steady["mean_s"]
     assert (slow["round"], slow["policy"]) == ("1 as laps-sd+ had it", "srtf")
+
+
+def test_an_engine_has_learnt_before_the_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that is there from the first is not judged by an engine that knows nothing yet.
+
+    Told of no other requests, it took those that waited for longer than they were, and what counts
+    went before them.
+    """
+    jobs = draw(POOL, "0.95-bursts", 1, 20.0)
+    assert jobs[30].due_s == 0.0
+    row = measured("laps-sd+", round_s_by_running=[(16, 0.0064)])
+    learnt, more = (simulated(jobs, POOL, row, "laps-sd+")["mean_s"] for _ in range(2))
+    assert learnt == more
+    monkeypatch.setattr("gpu.replay.EARLIER", 2000)
+    assert simulated(jobs, POOL, row, "laps-sd+")["mean_s"] == pytest.approx(learnt, rel=0.05)
+    monkeypatch.setattr("gpu.replay.EARLIER", 1)
+    assert simulated(jobs, POOL, row, "laps-sd+")["mean_s"] < 0.9 * learnt
