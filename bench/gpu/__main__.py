@@ -47,8 +47,7 @@ def main() -> None:
     failed: list[tuple[str, ...]] = [stage for stage in stages if run(*stage, *common)]
     out = ("--out", str(options.out))
     long_run = ("longrun", *out, *(("--requests", "100") if options.short else ()))
-    after = (("replay", *out), ("same_host", *out), long_run, ("page", *out))
-    failed += [stage for stage in after if run(*stage)]
+    failed += [stage for stage in (("replay", *out), long_run, ("page", *out)) if run(*stage)]
     if failed:
         sys.exit(
             f"failed: {', '.join(map(shlex.join, failed))} (see above, and {options.out}/logs)"

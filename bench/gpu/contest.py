@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from torch.cuda import device_count
 
+from gpu.drawn import Key, keep_drawn, read_drawn, requests_path
 from gpu.figures import Row
 from gpu.lanes import Lane, all_of, started_lanes
 from gpu.load import Clients
@@ -24,7 +25,7 @@ from gpu.runs import Run, measure, run_of
 from gpu.servers import GPU, MeasurementError, note_machine
 from gpu.shapes import SHAPES
 from gpu.systems import SLOTS, System, system_of
-from gpu.workload import LOADS, Pool, draw, load_pool
+from gpu.workload import LOADS, Drawn, Pool, draw, load_pool
 from laps.policies.registry import build_policy
 from sim.simulate import parse_policy
 
@@ -106,7 +107,7 @@ def shorten(options: argparse.Namespace) -> None:
     if options.short:
         options.rounds, options.running = 2, 2
         wanted = list(options.loads)
-        # Not all the bursts: many wait when such a run begins.
+        # Of all loads the first and the last: runs under bursts, the second, begin with many.
         options.loads = dict.fromkeys((wanted[0], wanted[-1]), 4.0)
 
 
@@ -127,16 +128,17 @@ def contest(
     refuse_other_ways(rows, options.loads, gpus)
     done = {run_of(row) for row in rows}
     batches = [
-        {number: run for number, run in enumerate(batch) if run not in done}
-        for batch in schedule(options.rounds, options.loads, options.policies, gpus)
+        (key, missing)
+        for key, batch in schedule(options.rounds, options.loads, options.policies, gpus)
+        if (missing := {number: run for number, run in batch.items() if run not in done})
     ]
-    if not any(batches) and pool_path.exists():
+    if not batches and pool_path.exists():
         return
     if GPU and gpus > device_count():
         raise MeasurementError(f"--gpus {gpus}: this machine has {device_count()}")
     note_machine(options, name)
     policies = [
-        {batch[number].policy for batch in batches if number in batch} for number in range(gpus)
+        {batch[number].policy for _, batch in batches if number in batch} for number in range(gpus)
     ]
     if not pool_path.exists():
         policies = [{STOCK, *wanted} for wanted in policies]
@@ -149,21 +151,31 @@ def contest(
         longest = max(options.loads.values())
         all_of([lane.submit(warm_up, lane, pool, texts, min(WARM_UP_S, longest)) for lane in lanes])
 
-        def measured(number: int, run: Run) -> Row:
-            lane, seconds = lanes[number], options.loads[run.load]
+        def measured(lane: Lane, run: Run, drawn: Drawn, seconds: float) -> Row:
             system = lane.systems[system_of(run.policy)]
             system.prepare(run.policy, pool_path)
-            jobs = draw(pool, run.load, run.turn, seconds)
             return {
-                **measure(system, lane.clients, run, jobs, pool, texts),
+                **measure(system, lane.clients, run, drawn, pool, texts),
                 "running": options.running,
                 "resident": SLOTS * options.running,
                 "seconds": seconds,
                 "gpus": gpus,
             }
 
-        for batch in batches:
-            begun = [lanes[number].submit(measured, number, run) for number, run in batch.items()]
+        # What nobody was sent yet is drawn: what is kept of it was for other loads or another pool.
+        begun_with = {(run.turn, run.load) for run in done}
+        kept = read_drawn(requests_path(options.out, name), pool)
+        sent = {key: drawn for key, drawn in kept.items() if key in begun_with}
+        for (turn, load), batch in batches:
+            seconds = options.loads[load]
+            if (turn, load) not in sent:
+                sent[turn, load] = draw(pool, load, turn, seconds)
+                keep_drawn(requests_path(options.out, name), (turn, load), sent[turn, load])
+            drawn = sent[turn, load]
+            begun = [
+                lanes[number].submit(measured, lanes[number], run, drawn, seconds)
+                for number, run in batch.items()
+            ]
             for ended in as_completed(begun):
                 if ended.exception() is None:  # what the others found is kept in any case
                     keep(ended.result(), path)
@@ -179,13 +191,27 @@ def keep(row: Row, path: Path) -> None:
 
 def schedule(
     rounds: int, loads: Iterable[str], policies: Sequence[str], lanes: int
-) -> Iterator[list[Run]]:
-    """Return what is run at the same time, one after the other: each on the lane of its place."""
+) -> Iterator[tuple[Key, dict[int, Run]]]:
+    """Return what is run at the same time, one after the other: round, load, and runs by lane.
+
+    In every round each policy has another lane than in the one before.
+    """
     for turn in range(1, rounds + 1):
+        order = sorted(enumerate(policies), key=lambda one: in_turn(policies, turn).index(one[1]))
         for load in loads:
-            runs = [Run(turn, load, policy) for policy in in_turn(policies, turn)]
-            for first in range(0, len(runs), lanes):
-                yield runs[first : first + lanes]
+            waiting = [
+                [
+                    Run(turn, load, policy)
+                    for place, policy in order
+                    if (place + turn - 1) % lanes == lane
+                ]
+                for lane in range(lanes)
+            ]
+            for place in range(max(map(len, waiting))):
+                at_once = {
+                    lane: runs[place] for lane, runs in enumerate(waiting) if place < len(runs)
+                }
+                yield (turn, load), at_once
 
 
 def in_turn(items: Sequence[Item], turn: int) -> list[Item]:
@@ -230,6 +256,6 @@ def warm_up(lane: Lane, pool: Pool, texts: Sequence[str], seconds: float) -> Non
 
     Under the service many requests pause meanwhile, and what finishes teaches its predictors.
     """
-    jobs = draw(pool, WARM_UP_LOAD, 0, seconds)
+    jobs = draw(pool, WARM_UP_LOAD, 0, seconds).jobs
     for label, system in lane.systems.items():
         lane.clients.run(system.server.base_url, f"warm-up.{label}", jobs, texts)

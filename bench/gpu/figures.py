@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from gpu.load import AHEAD_S, Job, Timing
-from gpu.workload import Pool, counted
+from gpu.load import AHEAD_S, Timing
+from gpu.workload import Drawn, Pool
 from sim.workload import Floats
 
 WINDOW_S = 5.0
@@ -25,15 +25,14 @@ STEP_FIGURES = (
 """What the tap tells of a run; `round_s_by_running` is a list of (running, mean seconds)."""
 
 
-def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) -> Row:
+def latency_figures(pool: Pool, drawn: Drawn, timings: Sequence[Timing]) -> Row:
     """Return the client's side of a run. Failed requests are counted, and left out of all else.
 
-    `timings` are those of `jobs`, in the same order.
+    `timings` are those of the jobs, in the same order.
     """
-    middle = counted(jobs)
     kept = [
-        (pool.rounds[jobs[number].prompt], timings[number])
-        for number in middle
+        (pool.rounds[drawn.jobs[number].prompt], timings[number])
+        for number in drawn.counted
         if timings[number].tokens
     ]
     latency_s = np.array([timing.done_s - timing.due_s for _, timing in kept])
@@ -44,8 +43,7 @@ def latency_figures(pool: Pool, jobs: Sequence[Job], timings: Sequence[Timing]) 
     if not kept:
         raise ValueError("no request of the run was answered: see the server's log")
     return {
-        "n": len(jobs),
-        "waiting": sum(job.due_s == 0.0 for job in jobs),
+        "n": len(drawn.jobs),
         "counted": len(kept),
         "failed": sum(not timing.tokens for timing in timings),
         "mean_s": _rounded(latency_s.mean()),

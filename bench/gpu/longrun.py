@@ -1,13 +1,14 @@
-"""Simulate runs far longer than those that were measured, on the worker that was measured.
+"""Simulate runs far longer than those that were measured, on a worker that was measured.
 
     python -m gpu.longrun --out DIR [--jobs 2]
 
 Near capacity a queue takes hundreds of services to grow to what it will be, which is more time than
 a run on a GPU can have for each policy. `gpu.replay` shows how well the simulator repeats the runs
-of `gpu.large` that were measured; this goes on with it: `REQUESTS` requests a run, of the same
-pool, with the times of rounds and prefills of the first run in which prefills were shared (in those
-of stock SGLang few are of more than one request, so what one more costs is not known). Loads are
-shares of what these times make of stock SGLang's capacity. Needs no GPU. Writes DIR/longrun.jsonl.
+of a comparison; this goes on with them: `REQUESTS` requests a run, of the same pool, with the same
+times for all policies. Rounds take what they took in one run, of those under a form of LAPS-SD the
+one with the median full round; prefills what they took in all of these in the mean, at the pace of
+that one, and for stock SGLang what they took in its own runs. Loads are shares of what stock could
+do at these times. Needs no GPU. Writes DIR/longrun.jsonl.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import argparse
 import itertools
 import json
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -26,9 +28,9 @@ import numpy as np
 
 from gpu.figures import Row
 from gpu.names import ORACLE, STOCK
-from gpu.replay import service_s, simulated, timed_rows
+from gpu.replay import full_round_s, service_s, simulated, timed_rows
 from gpu.summary import OURS
-from gpu.workload import LOADS, Pool, draw_by_chance
+from gpu.workload import LOADS, Drawn, Pool, draw_by_chance
 
 POLICIES = (
     *(STOCK, "fcfs", "srtf", "mlfq", "laps-sd"),
@@ -36,7 +38,7 @@ POLICIES = (
 )
 REQUESTS = 10_000
 SEEDS = 3
-STAGE = "large"
+STAGES = ("compare", "large")
 
 
 def main() -> None:
@@ -50,31 +52,66 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args()
     folder: Path = options.out
-    measured = [row for row in timed_rows(folder / f"{STAGE}.jsonl") if row["policy"] in OURS]
-    if not measured:
-        print(f"no run of {STAGE} with prefills under a form of LAPS-SD: nothing to go on with")
+    path = folder / "longrun.jsonl"
+    workers = {stage: found for stage in STAGES if (found := median_worker(folder, stage))}
+    if not workers:
+        path.unlink(missing_ok=True)
+        print("no runs with prefills of stock and of a form of LAPS-SD: nothing to go on with")
         return
-    pool = Pool(**json.loads((folder / f"{STAGE}-pool.json").read_text()))
-    # Loads are of what this very worker can do: a few hundredths more or less double a queue.
-    capacity_rps = 1.0 / service_s(measured[0], fmean(pool.rounds))
-    pool = replace(pool, capacity_rps=capacity_rps)
     # Without an end to overload there is no long run of it.
     loads = [name for name, load in LOADS.items() if load.of_capacity < 1.0]
-    simulate = partial(long_run, pool, measured[0], options.requests)
-    wanted = itertools.product(range(1, SEEDS + 1), loads, POLICIES)
+    wanted = itertools.product(workers, range(1, SEEDS + 1), loads, POLICIES)
     with ProcessPoolExecutor(options.jobs) as processes:
+        simulate = partial(long_run, workers, options.requests)
         rows = list(processes.map(simulate, *zip(*wanted, strict=True)))
-    (folder / "longrun.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     print(f"{len(rows)} runs simulated")
 
 
-def long_run(pool: Pool, measured: Row, requests: int, seed: int, load: str, policy: str) -> Row:
+@dataclass(frozen=True)
+class Measured:
+    """A worker as it was measured."""
+
+    pool: Pool
+    """With the capacity that stock SGLang has at these times: a few hundredths double a queue."""
+    row: Row
+    """A run that has these times."""
+    stock: Row
+    """The same for stock SGLang: its prefills are each of a request, and take less."""
+
+
+def median_worker(folder: Path, stage: str) -> Measured | None:
+    """Return the worker of a stage; None if there are no runs that tell its times."""
+    rows = timed_rows(folder / f"{stage}.jsonl")
+    ours, stocks = ([row for row in rows if row["policy"] in some] for some in (OURS, (STOCK,)))
+    if not ours or not stocks:
+        return None
+    median = sorted(ours, key=full_round_s)[len(ours) // 2]
+    row, stock = ({**median, **mean_prefills(of, full_round_s(median))} for of in (ours, stocks))
+    pool = Pool(**json.loads((folder / f"{stage}-pool.json").read_text()))
+    capacity_rps = 1.0 / service_s(stock, fmean(pool.rounds))
+    return Measured(replace(pool, capacity_rps=capacity_rps), row, stock)
+
+
+def mean_prefills(rows: Sequence[Row], round_s: float) -> Row:
+    """Return what prefills took, had each host done full rounds in `round_s`."""
+    return {
+        name: fmean(row[name] * round_s / full_round_s(row) for row in rows)
+        for name in ("prefill_s", "prefill_request_s")
+    }
+
+
+def long_run(
+    workers: Mapping[str, Measured], requests: int, stage: str, seed: int, load: str, policy: str
+) -> Row:
     """Simulate one run; its row has the names of those that are measured."""
-    seconds = requests / (LOADS[load].of_capacity * pool.capacity_rps)
+    worker = workers[stage]
+    seconds = requests / (LOADS[load].of_capacity * worker.pool.capacity_rps)
     rng = np.random.default_rng([seed, list(LOADS).index(load)])
-    jobs = draw_by_chance(pool, load, rng, seconds)
-    figures = simulated(jobs, pool, measured, policy)
-    return {"round": seed, "load": load, "policy": policy, "n": len(jobs), **figures}
+    drawn = Drawn(draw_by_chance(worker.pool, load, rng, seconds))
+    row = worker.stock if policy == STOCK else worker.row
+    figures = simulated(drawn, worker.pool, row, policy)
+    return {"stage": stage, "round": seed, "load": load, "policy": policy, "n": requests, **figures}
 
 
 if __name__ == "__main__":

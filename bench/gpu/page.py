@@ -22,7 +22,7 @@ from gpu.format import missing, plain, ranged
 from gpu.names import ORACLE, STOCK, in_tables
 from gpu.spread import spread
 from gpu.summary import Contest, Results, read_results, summary
-from gpu.targets import contest_targets, other_targets
+from gpu.targets import Target, contest_targets, other_targets
 from sim.tables import markdown
 from sim.traces import load_traces
 
@@ -51,6 +51,8 @@ MULTIPLES = (
     ("P99 / stock", STOCK, "p99_s"),
 )
 """Heading, whose figure, and which."""
+FACED = (("offered", 1.0), ("full_round_s", 1e3))
+"""What a run was up against, and in which unit it is shown."""
 
 
 def main() -> None:
@@ -81,8 +83,8 @@ def write(folder: Path, docs: Path) -> Path:
         "large_cost": cost(results.large_throughput, "throughput --large"),
         "moves": moves(results),
         "large": contest_part(results.large, "large", docs),
-        "longrun": contest_part(results.longrun, "longrun", docs),
-        "same_host": contest_part(results.same_host, "same_host", docs),
+        "longrun": contest_part(longrun_of(results, "compare"), "longrun", docs),
+        "large_longrun": contest_part(longrun_of(results, "large"), "longrun-large", docs),
         "replay": replay(results),
         "recordings": recordings(folder),
     }
@@ -118,20 +120,31 @@ def machines(results: Results) -> str:
     return markdown(headings, content)
 
 
+def longrun_of(results: Results, stage: str) -> Contest:
+    """Return the long runs on the worker of a stage; none if there are none."""
+    return results.longrun.get(stage, Contest([]))
+
+
 def contest_verdicts(results: Results) -> str:
     """Return what was to be reached, and what was in each comparison."""
-    contests = [contest_targets(of) for of in (results.compare, results.large, results.longrun)]
+    long_runs = (longrun_of(results, stage) for stage in ("compare", "large"))
+    contests = [contest_targets(of) for of in (results.compare, results.large, *long_runs)]
     content = [
-        [
-            same[0].what,
-            same[0].wanted,
-            *(target.verdict for target in same),
-            "" if same[-1].oracle is None else f"{same[-1].oracle:.4g}",
-        ]
+        [same[0].what, same[0].wanted, *(verdict(target) for target in same)]
         for same in zip(*contests, strict=True)
     ]
-    headings = ("figure", "target", "real texts", "8B shape", "8B shape, long runs (simulated)")
-    return markdown((*headings, "the oracle in these"), content)
+    headings = (
+        *("figure", "target", "real texts", "8B shape"),
+        *("real texts, long runs (simulated)", "8B shape, long runs (simulated)"),
+    )
+    return markdown(headings, content)
+
+
+def verdict(target: Target) -> str:
+    """Say what was found, with what, and what the oracle has: what any order can reach."""
+    notes = [f"`{target.form}`"] if target.form else []
+    notes += [] if target.oracle is None else [f"oracle: {target.oracle:.3g}"]
+    return f"{target.verdict} ({'; '.join(notes)})" if notes else target.verdict
 
 
 def other_verdicts(results: Results) -> str:
@@ -223,7 +236,7 @@ def replay(results: Results) -> str:
     if not results.replay:
         return missing("replay")
     headings = (
-        *("load", "policy", "load at the run's times"),
+        *("load", "policy", "offered", "full round (ms)"),
         *("measured (s)", "simulated (s)", "measured / simulated"),
     )
     parts = []
@@ -236,8 +249,8 @@ def replay(results: Results) -> str:
             of = [row for row in rows if (row["load"], row["policy"]) == (load, policy)]
             measured, simulated = ([row[n] for row in of] for n in ("measured_mean_s", "mean_s"))
             ratios = [mine / its for mine, its in zip(measured, simulated, strict=True)]
-            loads_found = [row["load_found"] for row in of]
-            shown = (loads_found, measured, simulated, ratios)
+            offered, full_ms = ([k * row[n] for row in of] for n, k in FACED)
+            shown = (offered, full_ms, measured, simulated, ratios)
             figures = (ranged(spread(values), 2) for values in shown)
             content.append([load, f"`{policy}`", *figures])
         parts.append(f"**`gpu.{stage}`**\n\n{markdown(headings, content)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from gpu.names import in_tables
 from gpu.summary import Contest
 from sim.experiments.figures import save
 
@@ -15,7 +16,7 @@ PANELS = (("mean_s", "mean latency (s)"), ("p99_s", "P99 latency (s)"))
 def by_policy(contest: Contest, path: Path) -> None:
     """Plot mean and P99 by load, a point for each policy: the median, and the range of rounds."""
     loads = contest.loads
-    policies = list(dict.fromkeys(row["policy"] for row in contest.rows))
+    policies = sorted({row["policy"] for row in contest.rows}, key=in_tables)
     figure, panels = plt.subplots(1, 2, figsize=(11, 4.5), constrained_layout=True)
     for panel, (name, heading) in zip(panels, PANELS, strict=True):
         for number, policy in enumerate(policies):
@@ -37,6 +38,8 @@ def by_policy(contest: Contest, path: Path) -> None:
             )
         panel.set_xticks(range(len(loads)), loads)
         panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("{x:g}")
         panel.set_xlabel("load")
         panel.set_ylabel(heading)
         panel.grid(alpha=0.3, which="both", axis="y")

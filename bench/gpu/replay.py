@@ -29,10 +29,11 @@ from pathlib import Path
 import numpy as np
 
 from gpu.contest import read_rows
+from gpu.drawn import read_drawn, requests_path
 from gpu.figures import WINDOW_S, Row
 from gpu.load import Job
 from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
-from gpu.workload import LOADS, MAX_TOKENS, Pool, counted, draw, draw_by_chance
+from gpu.workload import LOADS, MAX_TOKENS, Drawn, Pool, draw_by_chance
 from laps.engine.types import PolicySpec
 from laps.policies.base import Policy
 from sim.host import run
@@ -63,11 +64,11 @@ def replays(folder: Path) -> Iterator[Row]:
     for path in sorted(folder.glob("*-pool.json")):
         stage = path.stem.removesuffix("-pool")
         pool = Pool(**json.loads(path.read_text()))
-        rows = timed_rows(folder / f"{stage}.jsonl")
-        # SGLang's own preemption is not the engine's: nothing here knows how it goes.
-        rows = [row for row in rows if row["policy"] != STOCK_PRIORITY]
-        for row in rows:
-            yield {"stage": stage, **replay(row, pool)}
+        sent = read_drawn(requests_path(folder, stage), pool)
+        for row in timed_rows(folder / f"{stage}.jsonl"):
+            # SGLang's own preemption is not the engine's: nothing here knows how it goes.
+            if row["policy"] != STOCK_PRIORITY:
+                yield {"stage": stage, **replay(row, pool, sent[row["round"], row["load"]])}
 
 
 def timed_rows(path: Path) -> list[Row]:
@@ -75,31 +76,22 @@ def timed_rows(path: Path) -> list[Row]:
     return [row for row in read_rows(path) if row.get("prefill_s") is not None]
 
 
-def replay(row: Row, pool: Pool) -> Row:
-    """Simulate one run; return its figures beside the measured mean."""
-    jobs = draw(pool, row["load"], row["round"], row["seconds"])
+def replay(row: Row, pool: Pool, drawn: Drawn) -> Row:
+    """Simulate one run; return its figures beside the measured mean, and what it was up against."""
+    pace = Pace(tuple(row.get("pace") or ()), WINDOW_S)
     return {
         **{name: row[name] for name in ("round", "load", "policy")},
-        "load_found": load_found(jobs, pool, row),
+        "offered": drawn.offered(pool),
+        "full_round_s": full_round_s(row),
         "measured_mean_s": row["mean_s"],
-        **simulated(jobs, pool, row, row["policy"], pace_of(row)),
+        **simulated(drawn, pool, row, row["policy"], pace),
     }
 
 
-def pace_of(row: Row) -> Pace:
-    """Return how rounds changed in the course of a run; steady if it does not say so."""
-    return Pace(tuple(row.get("pace") or ()), WINDOW_S)
-
-
-def load_found(jobs: Sequence[Job], pool: Pool, row: Row) -> float:
-    """Return the work that arrived in a run as a share of what its worker could do, at its times.
-
-    It is the load that was meant if these are those of the first pass. Without those that wait at
-    first.
-    """
-    arriving = [job for job in jobs if job.due_s > 0.0]
-    work_s = sum(service_s(row, pool.rounds[job.prompt]) for job in arriving)
-    return work_s / arriving[-1].due_s if arriving else 0.0
+def full_round_s(row: Row) -> float:
+    """Return how long a round of a full batch took in a run, in the mean."""
+    physics = physics_of(row)
+    return physics.round_time.seconds(physics.max_running)
 
 
 def service_s(row: Row, rounds: float) -> float:
@@ -108,18 +100,19 @@ def service_s(row: Row, rounds: float) -> float:
     It is prefilled by itself, as in stock SGLang; compare `gpu.figures.capacity_rps`.
     """
     physics = physics_of(row)
-    share_s = physics.round_time.seconds(physics.max_running) / physics.max_running
+    share_s = full_round_s(row) / physics.max_running
     return rounds * share_s + physics.prefill_seconds(round(row["prompt_tokens_mean"]))
 
 
-def simulated(jobs: Sequence[Job], pool: Pool, row: Row, name: str, pace: Pace = STEADY) -> Row:
-    """Simulate `jobs` under the policy `name`, on the worker that was measured in the run `row`.
+def simulated(drawn: Drawn, pool: Pool, row: Row, name: str, pace: Pace = STEADY) -> Row:
+    """Simulate a run under the policy `name`, on the worker that was measured in the run `row`.
 
-    It has the mean times of that run, at `pace`. Its engine has learnt from other requests before,
-    as the service had: what begins with a queue would be judged by what it learns meanwhile.
+    It has the mean times of that run, at `pace`. Its engine has seen requests before, as that of
+    the service had. One that knows nothing yet takes a backlog for longer than it is, and lets all
+    that comes later go first.
     """
     others, begins_s = earlier(pool)
-    sent = [*others, *(replace(job, due_s=job.due_s + begins_s) for job in jobs)]
+    sent = [*others, *(replace(job, due_s=job.due_s + begins_s) for job in drawn.jobs)]
     workload = workload_of(sent, pool, round(row["prompt_tokens_mean"]))
     policy: PolicySpec | Policy
     if name == ORACLE:
@@ -131,7 +124,9 @@ def simulated(jobs: Sequence[Job], pool: Pool, row: Row, name: str, pace: Pace =
         physics = PrefillsAtOnce.of(replace(physics, max_resident=physics.max_running))
     before = (1.0,) * round(begins_s / pace.window_s)
     outcome = run(workload, physics, policy, pace=replace(pace, factors=before + pace.factors))
-    latency_s = outcome.latency_s[len(others) :][counted(jobs)]
+    if max(workload.arrival_s[: len(others)] + outcome.latency_s[: len(others)]) > begins_s:
+        raise RuntimeError(f"requests from before the run are not done when it begins: {row}")
+    latency_s = outcome.latency_s[len(others) :][drawn.counted]
     return {
         "mean_s": float(latency_s.mean()),
         "p50_s": float(np.percentile(latency_s, 50)),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpu.figures import Row, latency_figures, step_figures
-from gpu.load import Clients, Job
+from gpu.load import Clients
 from gpu.servers import internal_state
 from gpu.systems import System
-from gpu.workload import Pool
+from gpu.workload import Drawn, Pool
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def measure(
     system: System,
     clients: Clients,
     run: Run,
-    jobs: Sequence[Job],
+    drawn: Drawn,
     pool: Pool,
     texts: Sequence[str],
 ) -> Row:
@@ -49,7 +49,7 @@ def measure(
             errors.extend(estimate_errors(system, run.label, pool))
 
     before = internal_state(system.server)  # begins what the tap tells next time
-    timings = clients.run(system.server.base_url, run.label, jobs, texts, meanwhile=meanwhile)
+    timings = clients.run(system.server.base_url, run.label, drawn.jobs, texts, meanwhile=meanwhile)
     after = internal_state(system.server)
 
     def counted(name: str) -> int:
@@ -60,9 +60,10 @@ def measure(
         "round": run.turn,
         "load": run.load,
         "policy": run.policy,
-        **latency_figures(pool, jobs, timings),
+        **latency_figures(pool, drawn, timings),
         **step_figures(after["bench"]),
-        "rows_per_round": after["bench"]["rows"] / sum(pool.rounds[job.prompt] for job in jobs),
+        "rows_per_round": after["bench"]["rows"]
+        / sum(pool.rounds[job.prompt] for job in drawn.jobs),
         "preemptions": counted("pauses"),
         "demotions": counted("demotions"),
         "fallbacks": counted("fallbacks"),

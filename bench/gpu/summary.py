@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ class Results:
 
     compare: Contest
     large: Contest
-    longrun: Contest
-    same_host: Contest
+    longrun: dict[str, Contest]
+    """By the stage that gave the worker."""
     throughput: Costs
     large_throughput: Costs
     moves: Sequence[Row]
@@ -111,8 +112,10 @@ def read_results(folder: Path) -> Results:
     return Results(
         compare=Contest(rows("compare")),
         large=Contest(rows("large")),
-        longrun=Contest(rows("longrun")),
-        same_host=Contest(rows("same-host")),
+        longrun={
+            stage: Contest(list(of))
+            for stage, of in groupby(rows("longrun"), key=lambda row: row["stage"])
+        },
         throughput=Costs(rows("throughput")),
         large_throughput=Costs(rows("throughput-large")),
         moves=rows("moves"),
@@ -141,8 +144,7 @@ def summary(results: Results) -> dict[str, Any]:
     return {
         "loads": contest(results.compare),
         "large": contest(results.large),
-        "longrun": contest(results.longrun),
-        "same_host": contest(results.same_host),
+        "longrun": {stage: contest(of) for stage, of in results.longrun.items()},
         "identity": {
             "pauses": sum(case["pauses"] for case in cases),
             "differences": sum(case["differences"] for case in cases),

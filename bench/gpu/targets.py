@@ -20,6 +20,8 @@ class Target:
     found: float | None
     bound: float
     at_most: bool = True
+    form: str = ""
+    """The form of LAPS-SD that it was found with."""
     oracle: float | None = None
     """The same figure for the oracle: what any order can reach."""
 
@@ -42,8 +44,8 @@ def contest_targets(of: Contest) -> list[Target]:
 
     def worst(
         policy: str | None, other: str, loads: Sequence[str], figure: str = "mean_s"
-    ) -> float | None:
-        """Return the largest multiple of `other`'s figure; None if one is missing.
+    ) -> tuple[float, str] | None:
+        """Return the largest multiple of `other`'s figure, and of whom; None if one is missing.
 
         Of `policy`, or of the best form of LAPS-SD at each load.
         """
@@ -51,17 +53,19 @@ def contest_targets(of: Contest) -> list[Target]:
         for load in loads:
             mine = policy or of.best(load)
             ratio = of.against(load, mine, other, figure) if mine else None
-            if ratio is None:
+            if ratio is None or mine is None:
                 return None
-            found.append(ratio.median)
+            found.append((ratio.median, mine))
         return max(found)
 
     def mean(what: str, other: str, bound: float, *loads: str) -> Target:
-        return Target(what, worst(None, other, loads), bound, oracle=worst(ORACLE, other, loads))
+        ours, oracle = (worst(policy, other, loads) for policy in (None, ORACLE))
+        found, form = ours or (None, "")
+        return Target(what, found, bound, form=form, oracle=oracle and oracle[0])
 
     forms = [policy for policy in OURS if all(policy in of.forms(load) for load in HARD)]
     tails = [worst(policy, STOCK, HARD, "p99_s") for policy in forms]
-    tail = min((found for found in tails if found is not None), default=None)
+    tail, form = min((found for found in tails if found is not None), default=(None, ""))
     return [
         mean("mean at 0.95, over stock's", STOCK, 0.61, "0.95"),
         mean("mean under bursts, over stock's", STOCK, 0.61, "0.95-bursts"),
@@ -69,7 +73,7 @@ def contest_targets(of: Contest) -> list[Target]:
         mean("mean over MLFQ's, at 0.95 and under bursts", "mlfq", 1.0, *HARD),
         mean("mean over SRTF's, at 0.95 and under bursts", "srtf", 0.90, *HARD),
         mean("mean over the oracle's, at 0.95 and under bursts", ORACLE, 1.15, *HARD),
-        Target("P99 over stock's, at 0.95 and under bursts, of one form", tail, 1.75),
+        Target("P99 over stock's, at 0.95 and under bursts, of one form", tail, 1.75, form=form),
     ]
 
 

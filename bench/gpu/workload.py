@@ -47,6 +47,28 @@ LOADS = {
 """The most important first, for a comparison that is cut short."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """The requests of one run, the same for every policy."""
+
+    jobs: list[Job]
+    backlog: int = 0
+    """How many of them, the first, are there when the run begins: due at 0, and not counted."""
+
+    @property
+    def counted(self) -> range:
+        """Which jobs count: those in the middle of what arrives in the course of the run."""
+        arriving = len(self.jobs) - self.backlog
+        first, last = (self.backlog + int(share * arriving) for share in MEASURED)
+        return range(first, max(last, first + 1))
+
+    def offered(self, pool: Pool) -> float:
+        """Return the work that arrives in the course of the run as a share of the capacity."""
+        arriving = self.jobs[self.backlog :]
+        rounds = sum(pool.rounds[job.prompt] for job in arriving)
+        return rounds / float(np.mean(pool.rounds)) / pool.capacity_rps / arriving[-1].due_s
+
+
 class PoolError(ValueError):
     """A pool that does not fit what it is used for; the message says what to do."""
 
@@ -88,43 +110,48 @@ def digest(texts: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
-def draw(pool: Pool, load: str, turn: int, seconds: float) -> list[Job]:
-    """Draw the requests of one run, the same for every policy: those that arrive in `seconds`.
+def draw(pool: Pool, load: str, turn: int, seconds: float) -> Drawn:
+    """Draw the requests of one run: those that arrive in `seconds`, and those that are there first.
 
     From an empty server, a queue near capacity takes hundreds of services to become what it will
-    be. So a run is a piece of a stream that is `PIECES` times as long, and begins with the requests
-    that wait by then in a server that serves first come, first served (`fcfs_s`): they are due at
-    0, all others later. Of all pieces it is the one whose mean latency in that server is nearest to
-    that of the stream: few requests near capacity are a matter of luck, and this is what they come
-    to in the long run.
+    be. So a run is a piece of a stream that is `PIECES` times as long, and begins with what would
+    be in a server then that serves first come, first served (`fcfs_s`). Of those that run by then,
+    the rest is left, so each is a request that takes about as many rounds as that. Of all pieces it
+    is the one whose mean latency in that server is nearest to that of the stream: few requests near
+    capacity are a matter of luck, and this is what they come to in the long run.
 
-    Overload has no long run: there it is what arrives in the first `seconds`, and nobody waits.
+    Overload has no long run: there it is what arrives in the first `seconds`, from an empty server.
     """
     rng = np.random.default_rng([SEED, turn, list(LOADS).index(load)])
     if LOADS[load].of_capacity >= 1.0:
-        return draw_by_chance(pool, load, rng, seconds)
+        return Drawn(draw_by_chance(pool, load, rng, seconds))
     stream = draw_by_chance(pool, load, rng, PIECES * seconds)
     started_s, done_s = fcfs_s(pool, stream)
     due_s = np.array([job.due_s for job in stream])
     latency_s = done_s - due_s
-    bounds = np.linspace(0, len(stream), PIECES + 1).astype(int)
+    bounds = np.linspace(0, len(stream), min(PIECES, len(stream)) + 1).astype(int)
     off_s = [abs(latency_s[begin:end].mean() - latency_s.mean()) for begin, end in pairwise(bounds)]
     typical = int(np.argmin(off_s))
-    begin, end = bounds[typical], bounds[typical + 1]
-    begins_s = due_s[begin - 1] if begin else 0.0
+    begin, end = bounds[typical : typical + 2]
+    begins_s = float(due_s[begin - 1]) if begin else 0.0
+    running = np.flatnonzero((started_s[:begin] <= begins_s) & (begins_s < done_s[:begin]))
     waiting = np.flatnonzero(started_s[:begin] > begins_s)
-    return [
-        replace(stream[index], number=number, due_s=max(float(due_s[index] - begins_s), 0.0))
-        for number, index in enumerate([*waiting, *range(begin, end)])
+    round_s = round_seconds(pool)
+    jobs = [
+        *(with_rounds(pool, stream[i], (done_s[i] - begins_s) / round_s) for i in running),
+        *(replace(stream[i], due_s=0.0) for i in waiting),
+        *(replace(stream[i], due_s=stream[i].due_s - begins_s) for i in range(begin, end)),
     ]
+    jobs = [replace(job, number=number) for number, job in enumerate(jobs)]
+    return Drawn(jobs, len(running) + len(waiting))
 
 
-def counted(jobs: Sequence[Job]) -> range:
-    """Return which jobs of a run count: those in the middle of what arrives in the course of it."""
-    waiting = sum(job.due_s == 0.0 for job in jobs)
-    arriving = len(jobs) - waiting
-    first, last = (waiting + int(share * arriving) for share in MEASURED)
-    return range(first, max(last, first + 1))
+def with_rounds(pool: Pool, job: Job, rounds: float) -> Job:
+    """Return a request that takes about so many `rounds`, due at 0, with a hint that errs alike."""
+    prompt = int(np.argmin(np.abs(np.asarray(pool.rounds) - rounds)))
+    tokens = pool.output_tokens[prompt]
+    predicted = max(1, round(tokens * job.predicted_tokens / job.max_tokens))
+    return Job(job.number, prompt, 0.0, tokens, predicted)
 
 
 def fcfs_s(pool: Pool, jobs: Sequence[Job]) -> tuple[Floats, Floats]:
@@ -132,7 +159,7 @@ def fcfs_s(pool: Pool, jobs: Sequence[Job]) -> tuple[Floats, Floats]:
 
     By `pool.running` servers: each has its share of the capacity for every request.
     """
-    round_s = pool.running / (pool.capacity_rps * float(np.mean(pool.rounds)))
+    round_s = round_seconds(pool)
     free_s = [0.0] * pool.running
     started_s, done_s = np.empty(len(jobs)), np.empty(len(jobs))
     for index, job in enumerate(jobs):
@@ -140,6 +167,11 @@ def fcfs_s(pool: Pool, jobs: Sequence[Job]) -> tuple[Floats, Floats]:
         done_s[index] = started_s[index] + pool.rounds[job.prompt] * round_s
         heapq.heapreplace(free_s, done_s[index])
     return started_s, done_s
+
+
+def round_seconds(pool: Pool) -> float:
+    """Return the time of a full round at the pool's capacity, with its share of the prefills."""
+    return pool.running / (pool.capacity_rps * float(np.mean(pool.rounds)))
 
 
 def draw_by_chance(pool: Pool, load: str, rng: np.random.Generator, seconds: float) -> list[Job]:

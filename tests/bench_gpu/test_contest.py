@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 
 from gpu.contest import contest
+from gpu.drawn import read_drawn, requests_path
 from gpu.runs import Run
 from gpu.servers import MeasurementError
-from gpu.workload import Pool, digest
+from gpu.workload import Drawn, Pool, digest
 
 TEXTS = ["a", "b"]
+POOL = Pool(digest(TEXTS), [4, 4], [2, 2], 0.1, 1.0, 2)
 Measure = Callable[[Run], dict[str, Any]]
 
 
@@ -31,6 +34,7 @@ class Bench:
         """Systems of each lane."""
         self.measure: Measure = lambda run: {"mean_s": 1.0}
         self.measured: list[Run] = []
+        self.sent: list[Drawn] = []
         every = os.sched_getaffinity(0)
         patch.setattr("gpu.lanes.cores_of", lambda *_: every)
         patch.setattr("gpu.lanes.start_systems", self._start)
@@ -45,8 +49,11 @@ class Bench:
         system = SimpleNamespace(server=server, prepare=lambda *_: None, lane=lane)
         return dict.fromkeys(wanted, system)
 
-    def _measure(self, system: Any, clients: Any, run: Run, *_: Any) -> dict[str, Any]:
+    def _measure(
+        self, system: Any, clients: Any, run: Run, drawn: Drawn, *_: Any
+    ) -> dict[str, Any]:
         self.measured.append(run)
+        self.sent.append(drawn)
         return {"round": run.turn, "load": run.load, "policy": run.policy, **self.measure(run)}
 
     def contest(self, policies: str, gpus: int, rounds: int = 1, **loads: float) -> None:
@@ -60,7 +67,7 @@ class Bench:
         )
 
         def make_pool(stock: Any, clients: Any) -> Pool:
-            return Pool(digest(TEXTS), [4, 4], [2, 2], 0.1, float(stock.lane), 2)
+            return replace(POOL, capacity_rps=float(stock.lane))
 
         contest(options, "x", TEXTS, {}, make_pool)
 
@@ -126,3 +133,18 @@ def test_nothing_is_started_when_all_is_there(bench: Bench) -> None:
     bench.started = []
     bench.contest("fcfs", gpus=1)
     assert bench.started == []
+
+
+def test_a_round_goes_on_with_the_requests_that_it_began_with(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.contest("stock", gpus=1)
+    first = read_drawn(requests_path(bench.out, "x"), POOL)[1, "0.95"]
+    other = Drawn([replace(job, due_s=job.due_s + 1.0) for job in first.jobs], first.backlog)
+    monkeypatch.setattr("gpu.contest.draw", lambda *_: other)
+    bench.contest("stock fcfs", gpus=1)
+    assert bench.sent[-1] == first
+    (bench.out / "x.jsonl").unlink()
+    bench.contest("stock", gpus=1)
+    assert bench.sent[-1] == other, "nobody was sent what is kept"
+    assert read_drawn(requests_path(bench.out, "x"), POOL)[1, "0.95"] == other

@@ -11,6 +11,7 @@ import pytest
 
 from bench_gpu.test_replay import POOL, measured
 from gpu import longrun
+from gpu.summary import read_results
 
 
 @pytest.fixture
@@ -30,18 +31,22 @@ def test_every_load_that_has_a_long_run_is_simulated_under_every_policy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The first of these had no prefill between two rounds.
-    rows = measured("laps-sd", prefill_s=None, prefill_request_s=None), measured("laps-sd+")
-    simulate(folder, monkeypatch, *rows)
+    untimed = measured("laps-sd", prefill_s=None, prefill_request_s=None)
+    simulate(folder, monkeypatch, untimed, measured("laps-sd+"), measured("stock"))
     found = [json.loads(line) for line in (folder / "longrun.jsonl").read_text().splitlines()]
     assert {row["policy"] for row in found} == set(longrun.POLICIES)
     assert {row["load"] for row in found} == {"0.95", "0.95-bursts", "0.9", "0.7"}
     assert len(found) == longrun.SEEDS * len(longrun.POLICIES) * 4
     assert all(row["mean_s"] > 0.0 for row in found)
+    contests = read_results(folder).longrun
+    assert list(contests) == ["large"]
+    assert contests["large"].loads == ["0.95", "0.95-bursts", "0.9", "0.7"]
 
 
 def test_without_a_run_that_says_what_a_prefill_costs_there_is_none(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (folder / "longrun.jsonl").write_text("of others\n")
     simulate(folder, monkeypatch, measured("stock"), measured("laps-sd+", prefill_s=None))
     assert "nothing to go on with" in capsys.readouterr().out
     assert not (folder / "longrun.jsonl").exists()

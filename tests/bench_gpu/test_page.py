@@ -23,7 +23,7 @@ from gpu.load import Job, Timing
 from gpu.page import write
 from gpu.summary import Contest, read_results, summary
 from gpu.targets import contest_targets, other_targets
-from gpu.workload import Pool
+from gpu.workload import Drawn, Pool
 from sim.traces import save_traces
 
 MEANS = {"stock": 2.0, "mlfq": 1.6, "srtf": 1.3, "laps-sd": 1.2, "laps-sd+": 1.1, "oracle": 1.0}
@@ -187,7 +187,7 @@ def test_of_a_run_the_middle_counts_and_failures_do_not() -> None:
         Timing(n, n, n + 0.01, n + 0.25, n + (100.0 if n in (0, 19) else 1.0), 0 if n == 7 else 10)
         for n in range(20)
     ]
-    figures = latency_figures(pool, jobs, timings)
+    figures = latency_figures(pool, Drawn(jobs), timings)
     assert (figures["n"], figures["counted"], figures["failed"]) == (20, 15, 1)
     assert figures["mean_s"] == figures["p99_s"] == pytest.approx(1.0)
     assert figures["ttft_mean_s"] == pytest.approx(0.25)
@@ -210,7 +210,7 @@ def test_the_pace_of_a_run_is_that_of_its_rounds_whatever_ran_in_them() -> None:
 def test_a_run_without_any_answer_is_no_result() -> None:
     pool = Pool("", [10], [5], 0.1, 1.0, 2)
     with pytest.raises(ValueError, match="log"):
-        latency_figures(pool, [Job(0, 0, 1.0, 10, 10)], [Timing(0, 1.0, 1.0, 1.0, 2.0, 0)])
+        latency_figures(pool, Drawn([Job(0, 0, 1.0, 10, 10)]), [Timing(0, 1.0, 1.0, 1.0, 2.0, 0)])
 
 
 def test_capacity_is_that_of_a_batch_which_is_always_full() -> None:

@@ -9,8 +9,17 @@ from typing import Any
 
 import pytest
 
-from gpu.replay import load_found, physics_of, replays, simulated, spread_evenly, workload_of
-from gpu.same_host import on_host, pairs
+from gpu.drawn import keep_drawn, requests_path
+from gpu.longrun import median_worker
+from gpu.replay import (
+    full_round_s,
+    physics_of,
+    replays,
+    service_s,
+    simulated,
+    spread_evenly,
+    workload_of,
+)
 from gpu.workload import Pool, draw
 
 POOL = Pool("", list(range(20, 220)), list(range(10, 210, 1)), 0.01, 20.0, 16)
@@ -21,6 +30,12 @@ def measured(policy: str, **changed: Any) -> dict[str, Any]:
     row |= {"running": 16, "resident": 64, "rows_per_round": 1.0}
     row |= {"prefill_s": 0.008, "prefill_request_s": 0.001, "prompt_tokens_mean": 50.0}
     return row | {"round_s_by_running": [(3, 0.009), (12, 0.008), (17, 0.012)]} | changed
+
+
+def prepare(folder: Path) -> None:
+    """Put down a pool, and the requests of a first round of 4 s."""
+    (folder / "compare-pool.json").write_text(json.dumps(asdict(POOL)))
+    keep_drawn(requests_path(folder, "compare"), (1, "0.95"), draw(POOL, "0.95", 1, 4.0))
 
 
 @pytest.mark.parametrize(("tokens", "rounds"), [(19, 10), (10, 10), (3, 10), (400, 7)])
@@ -46,7 +61,7 @@ def test_rounds_take_what_they_took_in_the_run() -> None:
 
 
 def test_the_requests_are_those_of_the_run() -> None:
-    jobs = draw(POOL, "0.95", 1, 4.0)
+    jobs = draw(POOL, "0.95", 1, 4.0).jobs
     workload = workload_of(jobs, POOL, 50)
     assert workload.rounds.counts.tolist() == [POOL.rounds[job.prompt] for job in jobs]
     assert workload.arrival_s.tolist() == [job.due_s for job in jobs]
@@ -54,7 +69,7 @@ def test_the_requests_are_those_of_the_run() -> None:
 
 
 def test_runs_are_simulated_where_the_prefill_was_measured(tmp_path: Path) -> None:
-    (tmp_path / "compare-pool.json").write_text(json.dumps(asdict(POOL)))
+    prepare(tmp_path)
     rows = [measured(policy) for policy in ("stock", "fcfs", "laps-sd+", "oracle")]
     rows += [measured("stock-priority"), measured("srtf", prefill_s=None)]
     (tmp_path / "compare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -66,36 +81,36 @@ def test_runs_are_simulated_where_the_prefill_was_measured(tmp_path: Path) -> No
 
 
 def test_a_run_on_a_host_that_was_slow_for_a_while_is_simulated_so(tmp_path: Path) -> None:
-    (tmp_path / "compare-pool.json").write_text(json.dumps(asdict(POOL)))
+    prepare(tmp_path)
     rows = [measured("laps-sd+"), measured("laps-sd+", pace=[1.5])]
     (tmp_path / "compare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     steady, slow = replays(tmp_path)
     assert slow["mean_s"] > 1.2 * steady["mean_s"]
 
 
-def test_the_load_is_found_by_the_times_that_the_run_had() -> None:
-    jobs = draw(POOL, "0.95", 1, 100.0)
+def test_a_full_server_does_what_the_times_of_a_run_say() -> None:
     # A request takes a 16th of 109.5 * 0.0064 s (109.5 are the mean), and 0.0062 s: 1 / 20 s.
-    meant = measured("stock", round_s_by_running=[(16, 0.0064)])
-    meant |= {"prefill_s": 0.0052, "prefill_request_s": 0.001}
-    assert load_found(jobs, POOL, meant) == pytest.approx(0.95, rel=0.05)
-    slow = measured("stock", round_s_by_running=[(16, 0.0128)]) | {"prefill_s": 0.0114}
-    assert load_found(jobs, POOL, slow) == pytest.approx(2 * 0.95, rel=0.05)
+    row = measured("laps-sd+", round_s_by_running=[(16, 0.0064)])
+    row |= {"prefill_s": 0.0052, "prefill_request_s": 0.001}
+    assert 1.0 / service_s(row, 109.5) == pytest.approx(POOL.capacity_rps)
 
 
-def test_all_policies_of_a_round_get_the_host_that_one_of_them_had() -> None:
-    rows = [measured("stock"), measured("laps-sd+", pace=[1.5]), measured("srtf")]
-    rows += [measured("stock-priority"), measured("mlfq") | {"round": 2}]
-    found = [(host["policy"], policy) for host, policy in pairs(rows)]
-    beside = ["stock", "laps-sd+", "srtf"]
-    assert found == [
-        *(("laps-sd+", policy) for policy in beside),
-        *(("srtf", policy) for policy in beside),
-        ("mlfq", "mlfq"),
+def test_long_runs_are_on_the_worker_of_a_median_run(tmp_path: Path) -> None:
+    (tmp_path / "large-pool.json").write_text(json.dumps(asdict(POOL)))
+    rows = [measured("stock", round_s_by_running=[(16, 0.01)]) | {"prefill_s": 0.006}]
+    rows += [
+        measured("laps-sd+", round_s_by_running=[(16, round_s)]) | {"prefill_s": prefill_s}
+        for round_s, prefill_s in ((0.03, 0.012), (0.01, 0.005), (0.02, 0.009))
     ]
-    slow, steady = (on_host(POOL, host, "srtf") for host in rows[1:3])
-    assert slow["mean_s"] > 1.2 * steady["mean_s"]
-    assert (slow["round"], slow["policy"]) == ("1 as laps-sd+ had it", "srtf")
+    (tmp_path / "large.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = median_worker(tmp_path, "large")
+    assert found is not None
+    assert full_round_s(found.row) == full_round_s(found.stock) == pytest.approx(0.02)
+    # Each at the pace of the median: 8, 10 and 9 ms; stock's host was twice as fast.
+    assert found.row["prefill_s"] == pytest.approx(0.009)
+    assert found.stock["prefill_s"] == pytest.approx(0.012)
+    assert 1.0 / found.pool.capacity_rps == pytest.approx(service_s(found.stock, 109.5))
+    assert median_worker(tmp_path, "compare") is None
 
 
 def test_an_engine_has_learnt_before_the_run_begins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,12 +119,12 @@ def test_an_engine_has_learnt_before_the_run_begins(monkeypatch: pytest.MonkeyPa
     Told of no other requests, it took those that waited for longer than they were, and what counts
     went before them.
     """
-    jobs = draw(POOL, "0.95-bursts", 1, 20.0)
-    assert jobs[30].due_s == 0.0
+    drawn = draw(POOL, "0.95-bursts", 1, 20.0)
+    assert drawn.backlog > 30
     row = measured("laps-sd+", round_s_by_running=[(16, 0.0064)])
-    learnt, more = (simulated(jobs, POOL, row, "laps-sd+")["mean_s"] for _ in range(2))
+    learnt, more = (simulated(drawn, POOL, row, "laps-sd+")["mean_s"] for _ in range(2))
     assert learnt == more
     monkeypatch.setattr("gpu.replay.EARLIER", 2000)
-    assert simulated(jobs, POOL, row, "laps-sd+")["mean_s"] == pytest.approx(learnt, rel=0.05)
+    assert simulated(drawn, POOL, row, "laps-sd+")["mean_s"] == pytest.approx(learnt, rel=0.05)
     monkeypatch.setattr("gpu.replay.EARLIER", 1)
-    assert simulated(jobs, POOL, row, "laps-sd+")["mean_s"] < 0.9 * learnt
+    assert simulated(drawn, POOL, row, "laps-sd+")["mean_s"] < 0.9 * learnt

@@ -16,6 +16,7 @@ import pytest
 
 import gpu.hardware
 from gpu.contest import SECONDS, in_turn, load_lengths, policy_names, refuse_other_ways, schedule
+from gpu.drawn import keep_drawn, read_drawn, requests_path
 from gpu.hardware import VISIBLE, cores_of, pinned, visible_gpu
 from gpu.large import replayed
 from gpu.load import Job, Timing, _client, _send_all, priority
@@ -26,14 +27,15 @@ from gpu.throughput import refuse_other_slots
 from gpu.workload import (
     LOADS,
     SIGMA,
+    Drawn,
     Pool,
     PoolError,
-    counted,
     digest,
     draw,
     draw_by_chance,
     fcfs_s,
     load_pool,
+    with_rounds,
 )
 from service.fake_openai import FakeOpenAI
 from sim.traces import Traces
@@ -81,11 +83,28 @@ def test_runs_of_a_load_are_of_one_length_and_beside_as_many_others() -> None:
 
 def test_a_round_is_run_by_so_many_at_a_time_and_each_has_another_lane_in_the_next() -> None:
     batches = list(schedule(2, ["0.95", "0.9"], ["a", "b", "c"], 2))
-    assert [[run.policy for run in batch] for batch in batches[:2]] == [["a", "b"], ["c"]]
-    assert [run.load for batch in batches[:4] for run in batch] == ["0.95"] * 3 + ["0.9"] * 3
-    assert [[run.policy for run in batch] for batch in batches[4:6]] == [["b", "a"], ["c"]]
-    assert {run.turn for batch in batches[4:] for run in batch} == {2}
-    assert [len(batch) for batch in schedule(1, ["0.95"], ["a", "b"], 1)] == [1, 1]
+    assert [key for key, _ in batches] == [
+        *((1, "0.95"), (1, "0.95"), (1, "0.9"), (1, "0.9")),
+        *((2, "0.95"), (2, "0.95"), (2, "0.9"), (2, "0.9")),
+    ]
+    named = [{lane: run.policy for lane, run in batch.items()} for _, batch in batches]
+    assert named[:2] == named[2:4] == [{0: "a", 1: "b"}, {0: "c"}]
+    assert named[4:6] == [{0: "b", 1: "a"}, {1: "c"}]
+    assert all((run.turn, run.load) == key for key, batch in batches for run in batch.values())
+    alone = [batch for _, batch in schedule(1, ["0.95"], ["a", "b"], 1)]
+    assert [[*batch] for batch in alone] == [[0], [0]]
+
+
+@pytest.mark.parametrize("policies", ["abcde", "abcdefghi"])
+@pytest.mark.parametrize("lanes", [2, 3, 4])
+def test_no_policy_stays_on_its_lane(policies: str, lanes: int) -> None:
+    where = {
+        (run.turn, run.policy): lane
+        for _, batch in schedule(4, ["0.95"], policies, lanes)
+        for lane, run in batch.items()
+    }
+    assert len(where) == 4 * len(policies)
+    assert all(where[turn, one] != where[turn + 1, one] for turn in (1, 2, 3) for one in policies)
 
 
 def test_each_lane_has_a_gpu_and_cores_of_its_own(
@@ -146,38 +165,72 @@ def test_a_queue_that_is_served_in_order_waits_for_the_first_server_that_is_free
 
 
 def latency_s(pool: Pool, jobs: list[Job], which: range) -> float:
-    """First come, first served."""
+    """Return the mean latency of some, first come, first served."""
     _, done_s = fcfs_s(pool, jobs)
     return float(np.mean([done_s[index] - jobs[index].due_s for index in which]))
 
 
+def pool_of_recorded(capacity_rps: float = 20.0) -> Pool:
+    """A pool whose lengths spread as those of real answers do."""
+    rounds = np.random.default_rng(0).exponential(100.0, 300).round().astype(int) + 1
+    return Pool("", (2 * rounds).tolist(), rounds.tolist(), 0.01, capacity_rps, 16)
+
+
 @pytest.mark.parametrize("load", ["0.95", "0.95-bursts", "0.9"])
 def test_a_short_run_is_as_a_long_one_would_be(load: str) -> None:
-    pool = pool_of()
-    jobs = draw_by_chance(pool, load, np.random.default_rng(0), 20_000.0)
-    long_s = latency_s(pool, jobs, range(len(jobs)))
+    pool = pool_of_recorded()
+    longer = draw_by_chance(pool, load, np.random.default_rng(0), 50_000.0)
+    long_s = latency_s(pool, longer, range(len(longer)))
     runs = [draw(pool, load, turn, 20.0) for turn in range(20)]
-    short_s = np.mean([latency_s(pool, jobs, counted(jobs)) for jobs in runs])
-    assert short_s == pytest.approx(long_s, rel=0.15)
+    short_s = [latency_s(pool, drawn.jobs, drawn.counted) for drawn in runs]
+    assert np.mean(short_s) == pytest.approx(long_s, rel=0.12)
+    without = [Drawn(drawn.jobs[drawn.backlog :]) for drawn in runs]
+    empty_s = [latency_s(pool, drawn.jobs, drawn.counted) for drawn in without]
+    assert np.mean(empty_s) < 0.97 * np.mean(short_s), "from an empty server it would not be"
 
 
-def test_a_run_begins_with_those_that_wait_and_does_not_count_them() -> None:
-    jobs = draw(pool_of(), "0.95-bursts", 1, 20.0)
-    waiting = [job for job in jobs if job.due_s == 0.0]
-    assert jobs[: len(waiting)] == waiting != []
-    assert [job.number for job in jobs] == list(range(len(jobs)))
-    assert np.all(np.diff([job.due_s for job in jobs]) >= 0.0)
-    arriving = len(jobs) - len(waiting)
+def test_a_run_begins_with_those_that_are_there_and_does_not_count_them() -> None:
+    drawn = draw(pool_of(), "0.95-bursts", 1, 20.0)
+    due_s = [job.due_s for job in drawn.jobs]
+    assert drawn.backlog > 16
+    assert due_s[: drawn.backlog] == [0.0] * drawn.backlog
+    assert np.all(np.diff(due_s) >= 0.0)
+    assert [job.number for job in drawn.jobs] == list(range(len(drawn.jobs)))
+    arriving = len(drawn.jobs) - drawn.backlog
     assert arriving == pytest.approx(20.0 * 0.95 * 20.0, rel=0.01)
-    which = counted(jobs)
-    assert which.start == len(waiting) + arriving // 10
-    assert len(jobs) - which.stop == pytest.approx(arriving / 10, abs=1)
+    assert drawn.counted.start == drawn.backlog + arriving // 10
+    assert len(drawn.jobs) - drawn.counted.stop == pytest.approx(arriving / 10, abs=1)
 
 
-def test_nobody_waits_when_overload_begins() -> None:
-    jobs = draw(pool_of(), "1.1", 1, 20.0)
-    assert all(job.due_s > 0.0 for job in jobs)
-    assert len(jobs) == 20 * 1.1 * 20
+def test_those_that_run_when_a_run_begins_have_the_rest_left() -> None:
+    pool = pool_of()
+    asked = Job(number=7, prompt=100, due_s=3.0, max_tokens=220, predicted_tokens=110)
+    rest = with_rounds(pool, asked, 29.7)
+    assert (pool.rounds[rest.prompt], rest.max_tokens, rest.due_s) == (30, 60, 0.0)
+    assert rest.predicted_tokens == 30, "its hint errs as that of the whole"
+
+
+def test_overload_begins_with_nobody() -> None:
+    drawn = draw(pool_of(), "1.1", 1, 20.0)
+    assert drawn.backlog == 0
+    assert len(drawn.jobs) == 20 * 1.1 * 20
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_run_of_few_requests_has_some(load: str) -> None:
+    for capacity_rps in (0.05, 0.3):
+        drawn = draw(pool_of(capacity_rps=capacity_rps), load, 1, 4.0)
+        assert len(drawn.jobs) > drawn.backlog
+        assert drawn.counted.stop <= len(drawn.jobs)
+
+
+def test_what_was_sent_is_kept(tmp_path: Path) -> None:
+    path = requests_path(tmp_path, "compare")
+    assert read_drawn(path, pool_of()) == {}
+    sent = {(turn, "0.95-bursts"): draw(pool_of(), "0.95-bursts", turn, 20.0) for turn in (1, 2)}
+    for key, drawn in sent.items():
+        keep_drawn(path, key, drawn)
+    assert read_drawn(path, pool_of()) == sent
 
 
 @pytest.mark.parametrize("load", LOADS)
@@ -196,7 +249,7 @@ def test_the_work_that_arrives_is_the_load(load: str) -> None:
 
 
 def test_hints_err_by_the_spread_that_is_stated() -> None:
-    jobs = [job for job in draw(pool_of(), "0.9", 1, 400.0) if job.max_tokens > 100]
+    jobs = [job for job in draw(pool_of(), "0.9", 1, 400.0).jobs if job.max_tokens > 100]
     errors = np.log([job.predicted_tokens / job.max_tokens for job in jobs])
     assert errors.std() == pytest.approx(SIGMA, rel=0.05)
     assert errors.mean() == pytest.approx(0.0, abs=0.05)
