@@ -20,7 +20,7 @@ LEAST_S = 0.5
 Row = dict[str, Any]
 STEP_FIGURES = (
     *("accept_length", "running_mean", "step_p50_s", "step_p99_s", "step_drift"),
-    *("pace", "round_s_by_running", "prefill_s", "prefill_request_s"),
+    *("hooks_s", "pace", "round_s_by_running", "prefill_s", "prefill_request_s"),
 )
 """What the tap tells of a run; `round_s_by_running` is a list of (running, mean seconds)."""
 
@@ -71,11 +71,18 @@ def step_figures(bench: Mapping[str, Any]) -> Row:
         _rounded(np.percentile(time_us, 50) / 1e6),
         _rounded(np.percentile(time_us, 99) / 1e6),
         drift(bench),
+        hooks_s(bench),
         pace(bench),
         [(size, _rounded(seconds)) for size, seconds in round_times(bench).items()],
         *((None, None) if prefill is None else map(_rounded, prefill)),
     )
     return dict(zip(STEP_FIGURES, figures, strict=True))
+
+
+def hooks_s(bench: Mapping[str, Any]) -> float | None:
+    """Return the mean seconds that the scheduler was in our hooks for a round; None in stock."""
+    rounds = len(bench["steps"]) + sum(len(sizes) for _, sizes, _ in bench["stalls"])
+    return _rounded(bench["hooks_s"] / rounds) if bench["hooks_s"] else None
 
 
 def pace(bench: Mapping[str, Any]) -> list[float]:

@@ -11,12 +11,19 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from gpu.forced import ForcedAcceptance
 from laps_sglang.compat import SCHEDULER
+from laps_sglang.hooks import Hooks
 from sim.traces import load_traces
+from step.meter import Meter
+
+Hook = Callable[..., Any]
+Table = Callable[[Hooks], Sequence[tuple[str, str, Hook]]]
 
 TRACES = "LAPS_BENCH_TRACES"
 """Environment variable with the recording that forces acceptance; unset: none is forced."""
@@ -32,8 +39,9 @@ DISPATCH = "sglang.srt.layers.utils.multi_platform.MultiPlatformOp.dispatch_forw
 class Tap:
     """The verify rounds of one scheduler process."""
 
-    def __init__(self, forced: ForcedAcceptance | None) -> None:
+    def __init__(self, forced: ForcedAcceptance | None, meter: Meter) -> None:
         self._forced = forced
+        self._meter = meter
         self._before: float | None = None
         self._clear()
 
@@ -93,9 +101,31 @@ class Tap:
             "rows": self._rows,
             "committed": self._committed,
             "forced_rows": self._forced.rows if self._forced else 0,
+            "hooks_s": self._in_hooks(),
         }
         self._clear()
         return output
+
+    def _in_hooks(self) -> float:
+        """Return the seconds in our hooks, less what SGLang's own functions took in between."""
+        self._meter.next_step()
+        return sum(self._meter.steps.pop().values())
+
+
+def metered(table: Table, meter: Meter) -> Table:
+    """Return a method that gives the hooks that `table` gives, called through `meter`."""
+
+    def one(target: str, kind: str, hook: Hook) -> Hook:
+        @wraps(hook)
+        def timed(*args: Any, **kw: Any) -> Any:
+            return meter.probe(target, kind, hook, *args, **kw)
+
+        return timed
+
+    def hooks(self: Hooks) -> list[tuple[str, str, Hook]]:
+        return [(target, kind, one(target, kind, hook)) for target, kind, hook in table(self)]
+
+    return hooks
 
 
 def activate() -> None:
@@ -106,7 +136,10 @@ def activate() -> None:
         return
     path = os.environ.get(TRACES)
     forced = ForcedAcceptance(load_traces(Path(path))) if path else None
-    tap = Tap(forced)
+    meter = Meter()
+    # SGLang finds this plugin first, so that the other one registers hooks that are metered.
+    Hooks.table = metered(Hooks.table, meter)  # type: ignore[assignment,method-assign]
+    tap = Tap(forced, meter)
     HookRegistry.register(f"{SCHEDULER}.process_batch_result", tap.took_result, HookType.AFTER)
     HookRegistry.register(f"{SCHEDULER}.get_internal_state", tap.tell, HookType.AFTER)
     if forced is not None:

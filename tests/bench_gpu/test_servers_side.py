@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,14 +14,16 @@ import torch
 from gpu.forced import TOKEN, ForcedAcceptance
 from gpu.moves import FakeRotatingService
 from gpu.service import ReplayedOracle, _of_unknown_length
-from gpu.tap import Tap
+from gpu.tap import Tap, metered
 from gpu.workload import MAX_TOKENS
 from laps import wire
 from laps.engine.engine import Engine
 from laps.engine.types import Arrival, Capacity, Hints, PolicySpec, Snapshot, StepReport
 from laps.policies.base import PolicyError
 from laps.v1 import worker_pb2
+from laps_sglang.hooks import Hooks
 from sim.traces import Traces
+from step.meter import Meter
 
 NODES, WIDTH = 8, 4
 """Tokens of a draft tree, and its depth with the root."""
@@ -69,7 +71,7 @@ def decoded(rows: int, finished: bool = False) -> Any:
 
 
 def test_the_tap_times_rounds_that_follow_each_other_and_forgets_what_it_told() -> None:
-    tap = Tap(forced=None)
+    tap = Tap(None, Meter())
     prefill = SimpleNamespace(
         forward_mode=SimpleNamespace(is_decode=lambda: False), reqs=[None, None]
     )
@@ -94,10 +96,36 @@ def test_the_tap_says_when_a_round_ended_since_it_was_last_asked(
 ) -> None:
     now_s = iter([10.0, 10.5, 10.505, 10.512])
     monkeypatch.setattr("gpu.tap.time", SimpleNamespace(perf_counter=lambda: next(now_s)))
-    tap = Tap(forced=None)
+    tap = Tap(None, Meter())
     for batch in (decoded(2), decoded(2), decoded(3)):
         tap.took_result(None, None, batch, SimpleNamespace(num_correct_drafts=0))
     assert [*tap._steps, tap._newest] == [(2, 5000, 505), (3, 7000, 512)]
+
+
+def test_the_tap_counts_what_hooks_take_without_what_they_are_around(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("step.meter.time", SimpleNamespace(perf_counter=lambda: now_s))
+
+    def engine(batch: int) -> int:
+        nonlocal now_s
+        now_s += 4.0
+        return batch
+
+    def around(original: Any, batch: int) -> int:
+        nonlocal now_s
+        now_s += 1.0
+        return int(original(batch)) + 1
+
+    meter = Meter()
+    table = metered(lambda _: [("engine.decode", "around", around)], meter)
+    [(target, kind, hook)] = table(cast(Hooks, None))
+    assert (target, kind) == ("engine.decode", "around")
+    tap = Tap(None, meter)
+    assert hook(engine, 3) == 4
+    told = [tap.tell(SimpleNamespace(internal_state={}), None, None) for _ in range(2)]
+    assert [output.internal_state["bench"]["hooks_s"] for output in told] == [1.0, 0.0]
 
 
 def test_a_ring_of_requests_turns_with_each_round() -> None:
