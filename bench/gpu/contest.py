@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
@@ -164,16 +165,16 @@ def contest(
 
         # What nobody was sent yet is drawn: what is kept of it was for other loads or another pool.
         begun_with = {(run.turn, run.load) for run in done}
-        kept = read_drawn(requests_path(options.out, name), pool)
+        sent_path = requests_path(options.out, name)
+        kept = read_drawn(sent_path, pool)
         sent = {key: drawn for key, drawn in kept.items() if key in begun_with}
         for (turn, load), batch in batches:
             seconds = options.loads[load]
             if (turn, load) not in sent:
                 sent[turn, load] = draw(pool, load, turn, seconds)
-                keep_drawn(requests_path(options.out, name), (turn, load), sent[turn, load])
-            drawn = sent[turn, load]
+                keep_drawn(sent_path, (turn, load), sent[turn, load])
             begun = [
-                lanes[number].submit(measured, lanes[number], run, drawn, seconds)
+                lanes[number].submit(measured, lanes[number], run, sent[turn, load], seconds)
                 for number, run in batch.items()
             ]
             for ended in as_completed(begun):
@@ -197,21 +198,13 @@ def schedule(
     In every round each policy has another lane than in the one before.
     """
     for turn in range(1, rounds + 1):
-        order = sorted(enumerate(policies), key=lambda one: in_turn(policies, turn).index(one[1]))
+        order = in_turn([*enumerate(policies)], turn)
         for load in loads:
-            waiting = [
-                [
-                    Run(turn, load, policy)
-                    for place, policy in order
-                    if (place + turn - 1) % lanes == lane
-                ]
-                for lane in range(lanes)
-            ]
-            for place in range(max(map(len, waiting))):
-                at_once = {
-                    lane: runs[place] for lane, runs in enumerate(waiting) if place < len(runs)
-                }
-                yield (turn, load), at_once
+            of_lanes: list[list[Run]] = [[] for _ in range(lanes)]
+            for place, policy in order:
+                of_lanes[(place + turn - 1) % lanes].append(Run(turn, load, policy))
+            for at_once in zip_longest(*of_lanes):
+                yield (turn, load), {lane: run for lane, run in enumerate(at_once) if run}
 
 
 def in_turn(items: Sequence[Item], turn: int) -> list[Item]:

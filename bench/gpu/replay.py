@@ -125,7 +125,7 @@ def simulated(drawn: Drawn, pool: Pool, row: Row, name: str, pace: Pace = STEADY
     before = (1.0,) * round(begins_s / pace.window_s)
     outcome = run(workload, physics, policy, pace=replace(pace, factors=before + pace.factors))
     if max(workload.arrival_s[: len(others)] + outcome.latency_s[: len(others)]) > begins_s:
-        raise RuntimeError(f"requests from before the run are not done when it begins: {row}")
+        raise RuntimeError(f"{name}: requests from before a run are not done: raise TO_FINISH_S")
     latency_s = outcome.latency_s[len(others) :][drawn.counted]
     return {
         "mean_s": float(latency_s.mean()),
