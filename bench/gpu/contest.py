@@ -23,7 +23,7 @@ from gpu.lanes import Lane, all_of, started_lanes
 from gpu.load import Clients
 from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
 from gpu.runs import Run, measure, run_of
-from gpu.servers import GPU, MeasurementError, note_machine
+from gpu.servers import GPU, MeasurementError, internal_state, note_machine
 from gpu.shapes import SHAPES
 from gpu.systems import SLOTS, System, system_of
 from gpu.workload import LOADS, Drawn, Pool, draw, load_pool
@@ -252,3 +252,8 @@ def warm_up(lane: Lane, pool: Pool, texts: Sequence[str], seconds: float) -> Non
     jobs = draw(pool, WARM_UP_LOAD, 0, seconds).jobs
     for label, system in lane.systems.items():
         lane.clients.run(system.server.base_url, f"warm-up.{label}", jobs, texts)
+        metered = internal_state(system.server)["bench"]["hooks_s"] > 0.0
+        if metered != (system.service is not None):
+            raise MeasurementError(
+                f"{label}: hooks of the plugin are not metered as they should be"
+            )

@@ -20,7 +20,8 @@ LEAST_S = 0.5
 Row = dict[str, Any]
 STEP_FIGURES = (
     *("accept_length", "running_mean", "step_p50_s", "step_p99_s", "step_drift"),
-    *("hooks_s", "pace", "round_s_by_running", "prefill_s", "prefill_request_s"),
+    *("hooks_s", "loop_s", "loop_s_by_window", "waited_s"),
+    *("pace", "round_s_by_running", "prefill_s", "prefill_request_s"),
 )
 """What the tap tells of a run; `round_s_by_running` is a list of (running, mean seconds)."""
 
@@ -71,7 +72,9 @@ def step_figures(bench: Mapping[str, Any]) -> Row:
         _rounded(np.percentile(time_us, 50) / 1e6),
         _rounded(np.percentile(time_us, 99) / 1e6),
         drift(bench),
-        hooks_s(bench),
+        _a_round(bench, bench["hooks_s"]),
+        *loop_times(bench),
+        _a_round(bench, bench["waited_s"]),
         pace(bench),
         [(size, _rounded(seconds)) for size, seconds in round_times(bench).items()],
         *((None, None) if prefill is None else map(_rounded, prefill)),
@@ -79,10 +82,20 @@ def step_figures(bench: Mapping[str, Any]) -> Row:
     return dict(zip(STEP_FIGURES, figures, strict=True))
 
 
-def hooks_s(bench: Mapping[str, Any]) -> float | None:
-    """Return the mean seconds that the scheduler was in our hooks for a round; None in stock."""
+def _a_round(bench: Mapping[str, Any], seconds: float) -> float | None:
+    """Return what of `seconds` goes to a round; None if there are none, as of hooks in stock."""
     rounds = len(bench["steps"]) + sum(len(sizes) for _, sizes, _ in bench["stalls"])
-    return _rounded(bench["hooks_s"] / rounds) if bench["hooks_s"] else None
+    return _rounded(seconds / rounds) if seconds else None
+
+
+def loop_times(bench: Mapping[str, Any]) -> tuple[float | None, list[float]]:
+    """Return the median of the fixed loop's seconds, and that in each `WINDOW_S` with rounds."""
+    time_ns, ended_ms = np.array(bench["loops"], dtype=float).reshape(-1, 2).T
+    if not len(time_ns):
+        return None, []
+    window = (np.maximum(ended_ms / 1e3 - AHEAD_S, 0.0) // WINDOW_S).astype(int)
+    medians_s = [np.median(time_ns[window == one]) / 1e9 for one in np.unique(window)]
+    return _rounded(np.median(time_ns) / 1e9), [_rounded(median_s) for median_s in medians_s]
 
 
 def pace(bench: Mapping[str, Any]) -> list[float]:

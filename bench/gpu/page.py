@@ -32,6 +32,8 @@ TEXT = Path(__file__).with_name("page.md")
 COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("step (s)", "step_p50_s", 4),
     ("of it ours (s)", "hooks_s", 5),
+    ("loop (s)", "loop_s", 7),
+    ("no core (s)", "waited_s", 5),
     ("drift", "step_drift", 2),
     ("P50 (s)", "p50_s", 2),
     ("P99 (s)", "p99_s", 2),

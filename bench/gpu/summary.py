@@ -19,7 +19,8 @@ OURS = ("laps-sd", "laps-sd:order=strict", "laps-sd+", "laps-sd+:patience=1e6")
 FIGURES = (
     *("mean_s", "p50_s", "p99_s", "ttft_mean_s", "ttft_p99_s", "slowdown_mean"),
     *("throughput_tok_s", "preemptions", "demotions", "accept_length", "estimate_error"),
-    *("running_mean", "step_p50_s", "step_p99_s", "hooks_s", "step_drift", "lateness_p99_s"),
+    *("running_mean", "step_p50_s", "step_p99_s", "hooks_s", "loop_s", "waited_s", "step_drift"),
+    "lateness_p99_s",
 )
 
 

@@ -16,6 +16,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from gpu.core import loop_s, waited_s
 from gpu.forced import ForcedAcceptance
 from laps_sglang.compat import SCHEDULER
 from laps_sglang.hooks import Hooks
@@ -51,6 +52,9 @@ class Tap:
         self._steps: deque[tuple[int, int, int]] = deque(maxlen=MOST_STEPS)
         # Requests of each prefill, of each round around them, and the time of these together.
         self._stalls: deque[tuple[list[int], list[int], int]] = deque(maxlen=MOST_STEPS)
+        # Nanoseconds of a fixed loop after each round, and when that ended.
+        self._loops: deque[tuple[int, int]] = deque(maxlen=MOST_STEPS)
+        self._waited_s = waited_s()
         self._newest: tuple[int, int, int] | None = None
         self._prefills: list[int] = []
         self._rows = 0
@@ -66,11 +70,12 @@ class Tap:
             self._prefills.append(len(batch.reqs))
             return
         now = time.perf_counter()
+        ended_ms = round((now - self._since) * 1e3)
         rows = len(batch.reqs)
         self._rows += rows
         self._committed += rows + outcome.num_correct_drafts
+        self._loops.append((round(loop_s() * 1e9), ended_ms))
         if self._before is not None:
-            ended_ms = round((now - self._since) * 1e3)
             this = (rows, round((now - self._before) * 1e6), ended_ms)
             if self._prefills:
                 rounds = [this] if self._newest is None else [self._newest, this]
@@ -102,6 +107,8 @@ class Tap:
             "committed": self._committed,
             "forced_rows": self._forced.rows if self._forced else 0,
             "hooks_s": self._in_hooks(),
+            "loops": [list(loop) for loop in self._loops],
+            "waited_s": waited_s() - self._waited_s,
         }
         self._clear()
         return output

@@ -250,17 +250,21 @@ def test_prefills_are_counted_with_what_they_took() -> None:
 def test_steps_are_told_apart_by_batch_size() -> None:
     bench = {"steps": [[16, 4000, 4], [16, 6000, 10], [3, 100, 11]], "rows": 35, "committed": 70}
     bench |= {"stalls": [[[1], [16], 9000], [[1], [16], 13000]], "hooks_s": 0.0015}
+    bench |= {"loops": [[9000, 4], [9000, 10], [12000, 11], [17000, 6000]], "waited_s": 0.005}
     assert steps_at(bench, 16) == {"steps": 2, "p50_s": 0.005, "p99_s": 0.00598}
     figures = step_figures(bench)
     assert figures["accept_length"] == 2.0
     assert figures["round_s_by_running"] == [(3, 0.0001), (16, 0.005)]
     assert figures["pace"] == [1.0]
     assert figures["hooks_s"] == 0.0003, "over five rounds, of which two were behind a prefill"
+    assert figures["waited_s"] == 0.001
+    assert (figures["loop_s"], figures["loop_s_by_window"]) == (1.05e-5, [9e-6, 1.7e-5])
     assert figures["step_drift"] == pytest.approx((6100 / 5100) / 0.8, rel=1e-4)
     # A prefill and the round after it, less a round.
     assert (figures["prefill_s"], figures["prefill_request_s"]) == (0.006, 0.0)
     with pytest.raises(ValueError, match="48 requests"):
         steps_at(bench, 48)
-    nothing = step_figures({**bench, "steps": [], "stalls": [], "hooks_s": 0.0})
+    none = {"steps": [], "stalls": [], "loops": [], "hooks_s": 0.0, "waited_s": 0.0}
+    nothing = step_figures(bench | none)
     assert set(nothing) == set(figures)
     assert not any(nothing.values())

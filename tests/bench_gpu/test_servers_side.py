@@ -94,12 +94,16 @@ def test_the_tap_times_rounds_that_follow_each_other_and_forgets_what_it_told() 
 def test_the_tap_says_when_a_round_ended_since_it_was_last_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now_s = iter([10.0, 10.5, 10.505, 10.512])
+    now_s = iter([10.0, 10.5, 10.505, 10.512, 10.6])
     monkeypatch.setattr("gpu.tap.time", SimpleNamespace(perf_counter=lambda: next(now_s)))
     tap = Tap(None, Meter())
     for batch in (decoded(2), decoded(2), decoded(3)):
         tap.took_result(None, None, batch, SimpleNamespace(num_correct_drafts=0))
     assert [*tap._steps, tap._newest] == [(2, 5000, 505), (3, 7000, 512)]
+    bench = tap.tell(SimpleNamespace(internal_state={}), None, None).internal_state["bench"]
+    assert [ended_ms for _, ended_ms in bench["loops"]] == [500, 505, 512]
+    assert all(time_ns > 0 for time_ns, _ in bench["loops"])
+    assert bench["waited_s"] >= 0.0
 
 
 def test_the_tap_counts_what_hooks_take_without_what_they_are_around(
