@@ -29,6 +29,6 @@ def ranged(value: Spread | None, digits: int) -> str:
     return f"{number(value.median)} ({number(value.least)}–{number(value.most)})"
 
 
-def plain(value: Spread | None, digits: int) -> str:
-    """Return the median."""
-    return "" if value is None else f"{value.median:.{digits}f}"
+def plain(value: Spread | None, digits: int, unit: float = 1.0) -> str:
+    """Return the median, times `unit`."""
+    return "" if value is None else f"{unit * value.median:.{digits}f}"

@@ -33,7 +33,6 @@ from gpu.divisible import make_divisible
 from gpu.prompts import complete_closed, read_prompts
 from gpu.servers import GPU, arguments, flush_cache, internal_state, note_machine, server, tapped
 from gpu.shapes import SHAPES
-from gpu.tap import NATIVE
 from testbed.launch import SglangServer
 
 PAUSES = 10_000
@@ -94,8 +93,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         flush_cache(server)
         return asyncio.run(complete_closed(server.base_url, texts, lengths, label, RESIDENT))
 
-    native = options.dtype == "float32"
-    environment = {**CHECKS, **tapped(), NATIVE: "1"} if native else CHECKS
+    environment = {**CHECKS, **tapped()} if options.dtype == "float32" else CHECKS
     common = (
         *("--tp-size", str(options.tp)),
         *(("--dtype", options.dtype) if options.dtype else ()),

@@ -29,24 +29,23 @@ from sim.traces import load_traces
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results" / "gpu"
 TEXT = Path(__file__).with_name("page.md")
-COLUMNS: tuple[tuple[str, str, int], ...] = (
-    ("step (s)", "step_p50_s", 4),
-    ("of it ours (s)", "hooks_s", 5),
-    ("loop (s)", "loop_s", 7),
-    ("no core (s)", "waited_s", 5),
-    ("drift", "step_drift", 2),
-    ("P50 (s)", "p50_s", 2),
-    ("P99 (s)", "p99_s", 2),
-    ("TTFT (s)", "ttft_mean_s", 2),
-    ("P99 TTFT (s)", "ttft_p99_s", 2),
-    ("slowdown", "slowdown_mean", 2),
-    ("tokens/s", "throughput_tok_s", 0),
-    ("preemptions", "preemptions", 0),
-    ("demotions", "demotions", 0),
-    ("accept length", "accept_length", 2),
-    ("T~ error", "estimate_error", 2),
+COLUMNS: tuple[tuple[str, str, float, int], ...] = (
+    ("step (ms)", "step_p50_s", 1e3, 1),
+    ("of it ours (ms)", "hooks_s", 1e3, 2),
+    ("loop (us)", "loop_s", 1e6, 1),
+    ("drift", "step_drift", 1.0, 2),
+    ("P50 (s)", "p50_s", 1.0, 2),
+    ("P99 (s)", "p99_s", 1.0, 2),
+    ("TTFT (s)", "ttft_mean_s", 1.0, 2),
+    ("P99 TTFT (s)", "ttft_p99_s", 1.0, 2),
+    ("slowdown", "slowdown_mean", 1.0, 2),
+    ("tokens/s", "throughput_tok_s", 1.0, 0),
+    ("preemptions", "preemptions", 1.0, 0),
+    ("demotions", "demotions", 1.0, 0),
+    ("accept length", "accept_length", 1.0, 2),
+    ("T~ error", "estimate_error", 1.0, 2),
 )
-"""Heading, figure and digits; beside the means and what they are multiples of."""
+"""Heading, figure, in which unit, and digits; beside the means and what they are multiples of."""
 MULTIPLES = (
     ("mean / stock", STOCK, "mean_s"),
     ("mean / fcfs", "fcfs", "mean_s"),
@@ -176,9 +175,9 @@ def contest_table(contest: Contest, load: str) -> str:
     """Return the line of each policy under a load; a figure that nobody has is left out."""
     policies = contest.policies(load)
     columns = [
-        (heading, name, digits)
-        for heading, name, digits in COLUMNS
-        if any(contest.of(load, policy, name) for policy in policies)
+        column
+        for column in COLUMNS
+        if any(contest.of(load, policy, column[1]) for policy in policies)
     ]
     multiples = [
         (heading, yard, name)
@@ -190,11 +189,14 @@ def contest_table(contest: Contest, load: str) -> str:
             f"`{policy}`",
             ranged(contest.of(load, policy, "mean_s"), 2),
             *(ranged(contest.against(load, policy, yard, name), 3) for _, yard, name in multiples),
-            *(plain(contest.of(load, policy, name), digits) for _, name, digits in columns),
+            *(
+                plain(contest.of(load, policy, name), digits, unit)
+                for _, name, unit, digits in columns
+            ),
         ]
         for policy in policies
     ]
-    headings = (heading for heading, _, _ in (*multiples, *columns))
+    headings = (*(heading for heading, *_ in multiples), *(heading for heading, *_ in columns))
     return markdown(("policy", "mean (s)", *headings), content)
 
 
@@ -256,7 +258,7 @@ def replay(results: Results) -> str:
             shown = (offered, full_ms, measured, simulated, ratios)
             figures = (ranged(spread(values), 2) for values in shown)
             content.append([load, f"`{policy}`", *figures])
-        parts.append(f"**`gpu.{stage}`**\n\n{markdown(headings, content)}")
+        parts.append(f"**`{stage}.jsonl`**\n\n{markdown(headings, content)}")
     return "\n\n".join(parts)
 
 

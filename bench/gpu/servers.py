@@ -25,7 +25,7 @@ import httpx
 import torch
 
 from gpu.shapes import SHAPES
-from gpu.tap import TRACES
+from gpu.tap import NATIVE, TRACES
 from testbed.launch import SITE, SglangServer
 
 BENCH = Path(__file__).parents[1]
@@ -67,19 +67,22 @@ def server(
     environment: Mapping[str, str] | None = None,
 ) -> SglangServer:
     """Return a server with a draft of the wanted shape, not started yet; `name` is its log's."""
+    words = (
+        *SHAPES[shape].flags,
+        *SHARING,
+        *options.sglang_args,
+        *flags,  # last: they win
+    )
+    # What SGLang's kernels do not take.
+    native = {NATIVE: "1"} if any(word.endswith("float32") for word in words) else {}
     return SglangServer(
         Path(sys.executable),
         options.model,
         draft=options.draft,
         algorithm="EAGLE",
         cpu=not GPU,
-        extra_args=(
-            *SHAPES[shape].flags,
-            *SHARING,
-            *options.sglang_args,
-            *flags,  # last: they win
-        ),
-        extra_env=environment,
+        extra_args=words,
+        extra_env={**(environment or {}), **native},
         log_path=options.out / "logs" / f"{name}.log",
         start_timeout_s=600,
     )

@@ -31,8 +31,8 @@ TRACES = "LAPS_BENCH_TRACES"
 MOST_STEPS = 200_000
 """Steps that are kept: more than any measurement takes between two questions."""
 NATIVE = "LAPS_BENCH_NATIVE"
-"""Environment variable: if set, layers run as PyTorch has them, for types that SGLang's kernels do
-not take."""
+"""Environment variable: if set, layers run as PyTorch has them, for float32, which some of SGLang's
+kernels do not take."""
 EAGLE_SAMPLE = "sglang.srt.speculative.eagle_worker_common.eagle_sample"
 DISPATCH = "sglang.srt.layers.utils.multi_platform.MultiPlatformOp.dispatch_forward"
 

@@ -164,7 +164,7 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(raw: Path, tmp_pa
     text = write(raw, tmp_path / "docs").read_text()
     assert "{{" not in text
     assert "\n\nWhat is seen.\n\n" in text
-    assert "| `laps-sd+` | 1.65 (1.10–2.20) | 0.550 | 1.100 | 0.550 | 0.0050 |" in text
+    assert "| `laps-sd+` | 1.65 (1.10–2.20) | 0.550 | 1.100 | 0.550 | 5.0 |" in text
     assert "Not run yet: `python -m gpu.large`." in text
     assert "| tree | the model's | 1 | 12,000 | 3 | 512 | 0 | 1 of 256 |" in text
     assert "| tree | 2 | 3 | 2.67 |" in text

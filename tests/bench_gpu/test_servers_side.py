@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,8 +14,9 @@ import torch
 
 from gpu.forced import TOKEN, ForcedAcceptance
 from gpu.moves import FakeRotatingService
+from gpu.servers import server
 from gpu.service import ReplayedOracle, _of_unknown_length
-from gpu.tap import Tap, metered
+from gpu.tap import NATIVE, Tap, metered
 from gpu.workload import MAX_TOKENS
 from laps import wire
 from laps.engine.engine import Engine
@@ -130,6 +132,19 @@ def test_the_tap_counts_what_hooks_take_without_what_they_are_around(
     assert hook(engine, 3) == 4
     told = [tap.tell(SimpleNamespace(internal_state={}), None, None) for _ in range(2)]
     assert [output.internal_state["bench"]["hooks_s"] for output in told] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("dtype", "native"), [("float32", True), ("bfloat16", False)])
+def test_kernels_that_take_no_float32_are_not_asked_to(
+    dtype: str, native: bool, tmp_path: Path
+) -> None:
+    options = Namespace(
+        model=tmp_path, draft=tmp_path, out=tmp_path, sglang_args=[f"--dtype={dtype}"]
+    )
+    of_stage = {"STAGE": "1"}
+    process = server(options, "tree", "stock", environment=of_stage)
+    assert process._environment.get(NATIVE) == ("1" if native else None)
+    assert process._environment["STAGE"] == "1"
 
 
 def test_a_ring_of_requests_turns_with_each_round() -> None:
