@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from torch.cuda import device_count
 
-from gpu.drawn import Key, keep_drawn, read_drawn, requests_path
+from gpu.drawn import Key, Requests, requests_path
 from gpu.figures import Row
 from gpu.lanes import Lane, all_of, started_lanes
 from gpu.load import Clients
@@ -163,18 +163,13 @@ def contest(
                 "gpus": gpus,
             }
 
-        # What nobody was sent yet is drawn: what is kept of it was for other loads or another pool.
         begun_with = {(run.turn, run.load) for run in done}
-        sent_path = requests_path(options.out, name)
-        kept = read_drawn(sent_path, pool)
-        sent = {key: drawn for key, drawn in kept.items() if key in begun_with}
+        requests = Requests(requests_path(options.out, name), pool, begun_with)
         for (turn, load), batch in batches:
             seconds = options.loads[load]
-            if (turn, load) not in sent:
-                sent[turn, load] = draw(pool, load, turn, seconds)
-                keep_drawn(sent_path, (turn, load), sent[turn, load])
+            drawn = requests.of(turn, load, seconds)
             begun = [
-                lanes[number].submit(measured, lanes[number], run, sent[turn, load], seconds)
+                lanes[number].submit(measured, lanes[number], run, drawn, seconds)
                 for number, run in batch.items()
             ]
             for ended in as_completed(begun):

@@ -6,10 +6,11 @@ A line for each round and load, as all its policies got them; of two lines the l
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 from gpu.load import Job
-from gpu.workload import Drawn, Pool
+from gpu.workload import Drawn, Pool, draw
 
 Key = tuple[int, str]
 """Round and load."""
@@ -52,3 +53,25 @@ def keep_drawn(path: Path, key: Key, drawn: Drawn) -> None:
     }
     with path.open("a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+class Requests:
+    """What the runs of a contest are sent, and a file of it.
+
+    A round that had `begun` goes on with what it began with. Of others the file may have something,
+    too, for loads or a pool of another time: they are drawn.
+    """
+
+    def __init__(self, path: Path, pool: Pool, begun: Collection[Key]) -> None:
+        self._path = path
+        self._pool = pool
+        kept = read_drawn(path, pool)
+        self._drawn = {key: kept[key] for key in begun if key in kept}
+
+    def of(self, turn: int, load: str, seconds: float) -> Drawn:
+        """Return what is sent in a round under a load."""
+        key = (turn, load)
+        if key not in self._drawn:
+            self._drawn[key] = draw(self._pool, load, turn, seconds)
+            keep_drawn(self._path, key, self._drawn[key])
+        return self._drawn[key]

@@ -141,7 +141,7 @@ def test_a_round_goes_on_with_the_requests_that_it_began_with(
     bench.contest("stock", gpus=1)
     first = read_drawn(requests_path(bench.out, "x"), POOL)[1, "0.95"]
     other = Drawn([replace(job, due_s=job.due_s + 1.0) for job in first.jobs], first.backlog)
-    monkeypatch.setattr("gpu.contest.draw", lambda *_: other)
+    monkeypatch.setattr("gpu.drawn.draw", lambda *_: other)
     bench.contest("stock fcfs", gpus=1)
     assert bench.sent[-1] == first
     (bench.out / "x.jsonl").unlink()
