@@ -42,8 +42,15 @@ class Costs:
 
     def worst_step_share(self, mode: str) -> float | None:
         """Return the share that is added to the P99 of a step, at the size where it is most."""
+        return max((share.median - 1 for share in self._step_shares(mode)), default=None)
+
+    def most_step_share(self, mode: str) -> float | None:
+        """Return the most that was added to the P99 of a step, at any size in any turn."""
+        return max((share.most - 1 for share in self._step_shares(mode)), default=None)
+
+    def _step_shares(self, mode: str) -> list[Spread]:
         found = [self.against_stock("p99_s", mode, size) for size in self.step_sizes]
-        return max((share.median - 1 for share in found if share), default=None)
+        return [share for share in found if share]
 
     def _by_turn(self, figure: str, mode: str, running: int | None) -> dict[int, float]:
         return {

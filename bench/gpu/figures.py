@@ -88,14 +88,19 @@ def _a_round(bench: Mapping[str, Any], seconds: float) -> float | None:
     return _rounded(seconds / rounds) if seconds else None
 
 
-def loop_times(bench: Mapping[str, Any]) -> tuple[float | None, list[float]]:
-    """Return the median of the fixed loop's seconds, and that in each `WINDOW_S` with rounds."""
+def loop_times(bench: Mapping[str, Any]) -> tuple[float | None, list[float | None]]:
+    """Return the median of the fixed loop's seconds, and that in each `WINDOW_S`.
+
+    None where there was no round.
+    """
     time_ns, ended_ms = np.array(bench["loops"], dtype=float).reshape(-1, 2).T
     if not len(time_ns):
         return None, []
     window = (np.maximum(ended_ms / 1e3 - AHEAD_S, 0.0) // WINDOW_S).astype(int)
-    medians_s = [np.median(time_ns[window == one]) / 1e9 for one in np.unique(window)]
-    return _rounded(np.median(time_ns) / 1e9), [_rounded(median_s) for median_s in medians_s]
+    windows = [time_ns[window == one] for one in range(window.max() + 1)]
+    return _rounded(np.median(time_ns) / 1e9), [
+        _rounded(np.median(of) / 1e9) if len(of) else None for of in windows
+    ]
 
 
 def pace(bench: Mapping[str, Any]) -> list[float]:

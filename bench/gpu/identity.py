@@ -31,7 +31,7 @@ from pathlib import Path
 from e2e.fake_random_service import fake_random_service
 from gpu.divisible import make_divisible
 from gpu.prompts import complete_closed, read_prompts
-from gpu.servers import GPU, arguments, flush_cache, internal_state, note_machine, server, tapped
+from gpu.servers import GPU, arguments, flush_cache, internal_state, note_machine, server
 from gpu.shapes import SHAPES
 from testbed.launch import SglangServer
 
@@ -93,7 +93,6 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
         flush_cache(server)
         return asyncio.run(complete_closed(server.base_url, texts, lengths, label, RESIDENT))
 
-    environment = {**CHECKS, **tapped()} if options.dtype == "float32" else CHECKS
     common = (
         *("--tp-size", str(options.tp)),
         *(("--dtype", options.dtype) if options.dtype else ()),
@@ -118,7 +117,7 @@ def compare(options: argparse.Namespace) -> dict[str, object]:
                 f"identity-{options.case}-{name}",
                 *common,
                 *own,
-                environment=environment,
+                environment=CHECKS,
             )
             for name, own in flags.items()
         )

@@ -29,7 +29,7 @@ import numpy as np
 from gpu.figures import Row
 from gpu.names import ORACLE, STOCK
 from gpu.replay import full_round_s, service_s, simulated, timed_rows
-from gpu.summary import OURS
+from gpu.summary import JUDGED, OURS
 from gpu.workload import LOADS, Drawn, Pool, draw_by_chance
 
 POLICIES = (
@@ -38,7 +38,6 @@ POLICIES = (
 )
 REQUESTS = 10_000
 SEEDS = 3
-STAGES = ("compare", "large")
 
 
 def main() -> None:
@@ -53,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     folder: Path = options.out
     path = folder / "longrun.jsonl"
-    workers = {stage: found for stage in STAGES if (found := median_worker(folder, stage))}
+    workers = {stage: found for stage in JUDGED if (found := median_worker(folder, stage))}
     if not workers:
         path.unlink(missing_ok=True)
         print("no runs with prefills of stock and of a form of LAPS-SD: nothing to go on with")

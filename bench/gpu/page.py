@@ -22,7 +22,7 @@ from gpu.format import missing, plain, ranged
 from gpu.names import ORACLE, STOCK, in_tables
 from gpu.spread import spread
 from gpu.summary import Contest, Results, read_results, summary
-from gpu.targets import Target, contest_targets, other_targets
+from gpu.targets import HARD, Target, contest_targets, other_targets
 from sim.tables import markdown
 from sim.traces import load_traces
 
@@ -80,6 +80,10 @@ def write(folder: Path, docs: Path) -> Path:
         "running": largest(results, "running"),
         "resident": largest(results, "resident"),
         "compare": contest_part(results.compare, "compare", docs),
+        "others": "".join(
+            f"\n\n### `{stage}.jsonl`\n\n{contest_part(of, stage, docs)}"
+            for stage, of in results.others.items()
+        ),
         "identity": identity(results),
         "cost": cost(results.throughput, "throughput"),
         "large_cost": cost(results.large_throughput, "throughput --large"),
@@ -129,17 +133,17 @@ def longrun_of(results: Results, stage: str) -> Contest:
 
 def contest_verdicts(results: Results) -> str:
     """Return what was to be reached, and what was in each comparison."""
-    long_runs = (longrun_of(results, stage) for stage in ("compare", "large"))
-    contests = [contest_targets(of) for of in (results.compare, results.large, *long_runs)]
+    judged = {"real texts": results.compare, "8B shape": results.large}
+    judged |= {f"`{stage}`": of for stage, of in results.others.items() if {*HARD} <= {*of.loads}}
+    judged |= {
+        "real texts, long runs (simulated)": longrun_of(results, "compare"),
+        "8B shape, long runs (simulated)": longrun_of(results, "large"),
+    }
     content = [
         [same[0].what, same[0].wanted, *(verdict(target) for target in same)]
-        for same in zip(*contests, strict=True)
+        for same in zip(*map(contest_targets, judged.values()), strict=True)
     ]
-    headings = (
-        *("figure", "target", "real texts", "8B shape"),
-        *("real texts, long runs (simulated)", "8B shape, long runs (simulated)"),
-    )
-    return markdown(headings, content)
+    return markdown(("figure", "target", *judged), content)
 
 
 def verdict(target: Target) -> str:

@@ -33,6 +33,7 @@ from gpu.drawn import read_drawn, requests_path
 from gpu.figures import WINDOW_S, Row
 from gpu.load import Job
 from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
+from gpu.summary import contests
 from gpu.workload import LOADS, MAX_TOKENS, Drawn, Pool, draw_by_chance
 from laps.engine.types import PolicySpec
 from laps.policies.base import Policy
@@ -61,9 +62,8 @@ def main() -> None:
 
 def replays(folder: Path) -> Iterator[Row]:
     """Simulate the runs of a folder, those that say how long a prefill took."""
-    for path in sorted(folder.glob("*-pool.json")):
-        stage = path.stem.removesuffix("-pool")
-        pool = Pool(**json.loads(path.read_text()))
+    for stage in contests(folder):
+        pool = Pool(**json.loads((folder / f"{stage}-pool.json").read_text()))
         sent = read_drawn(requests_path(folder, stage), pool)
         for row in timed_rows(folder / f"{stage}.jsonl"):
             # SGLang's own preemption is not the engine's: nothing here knows how it goes.

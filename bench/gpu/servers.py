@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,8 @@ TAP_SITE = Path(__file__).with_name("tap_site")
 GPU = torch.cuda.is_available()
 PATIENCE_S = 60.0
 """Longest wait for a server to do what it does at once."""
+FLOAT32 = ("float32", "float")
+"""What SGLang calls it."""
 SHARING = ("--sleep-on-idle",)
 """An idle server spins otherwise, and the one beside it starves."""
 
@@ -73,8 +75,8 @@ def server(
         *options.sglang_args,
         *flags,  # last: they win
     )
-    # What SGLang's kernels do not take.
-    native = {NATIVE: "1"} if any(word.endswith("float32") for word in words) else {}
+    # Some of SGLang's kernels take no float32, and it is the tap that has layers do without them.
+    native = {**tapped(), NATIVE: "1"} if dtype_of(words) in FLOAT32 else {}
     return SglangServer(
         Path(sys.executable),
         options.model,
@@ -82,10 +84,18 @@ def server(
         algorithm="EAGLE",
         cpu=not GPU,
         extra_args=words,
-        extra_env={**(environment or {}), **native},
+        extra_env={**native, **(environment or {})},
         log_path=options.out / "logs" / f"{name}.log",
         start_timeout_s=600,
     )
+
+
+def dtype_of(words: Sequence[str]) -> str | None:
+    """Return the --dtype among SGLang's arguments, of several the last; None if there is none."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--dtype")
+    dtype: str | None = parser.parse_known_args(words)[0].dtype
+    return dtype
 
 
 def tapped(traces: Path | None = None) -> dict[str, str]:

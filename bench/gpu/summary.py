@@ -16,6 +16,8 @@ from gpu.spread import Spread, ratios, spread
 
 OURS = ("laps-sd", "laps-sd:order=strict", "laps-sd+", "laps-sd+:patience=1e6")
 """Forms of LAPS-SD."""
+JUDGED = ("compare", "large")
+"""Comparisons that the targets are about."""
 FIGURES = (
     *("mean_s", "p50_s", "p99_s", "ttft_mean_s", "ttft_p99_s", "slowdown_mean"),
     *("throughput_tok_s", "preemptions", "demotions", "accept_length", "estimate_error"),
@@ -85,6 +87,8 @@ class Results:
 
     compare: Contest
     large: Contest
+    others: dict[str, Contest]
+    """What was compared besides, by the name of its files."""
     longrun: dict[str, Contest]
     """By the stage that gave the worker."""
     throughput: Costs
@@ -95,6 +99,11 @@ class Results:
     """By case."""
     machines: dict[str, Row]
     """By stage."""
+
+
+def contests(folder: Path) -> list[str]:
+    """Return the names of the comparisons in a folder: each rests on a first pass of its own."""
+    return [path.stem.removesuffix("-pool") for path in sorted(folder.glob("*-pool.json"))]
 
 
 def read_results(folder: Path) -> Results:
@@ -113,6 +122,7 @@ def read_results(folder: Path) -> Results:
     return Results(
         compare=Contest(rows("compare")),
         large=Contest(rows("large")),
+        others={stage: Contest(rows(stage)) for stage in contests(folder) if stage not in JUDGED},
         longrun={
             stage: Contest(list(of))
             for stage, of in groupby(rows("longrun"), key=lambda row: row["stage"])
@@ -145,6 +155,7 @@ def summary(results: Results) -> dict[str, Any]:
     return {
         "loads": contest(results.compare),
         "large": contest(results.large),
+        "others": {stage: contest(of) for stage, of in results.others.items()},
         "longrun": {stage: contest(of) for stage, of in results.longrun.items()},
         "identity": {
             "pauses": sum(case["pauses"] for case in cases),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gpu.contest import contest
+from gpu.contest import contest, warm_up
 from gpu.drawn import read_drawn, requests_path
 from gpu.runs import Run
 from gpu.servers import MeasurementError
@@ -148,3 +148,23 @@ def test_a_round_goes_on_with_the_requests_that_it_began_with(
     bench.contest("stock", gpus=1)
     assert bench.sent[-1] == other, "nobody was sent what is kept"
     assert read_drawn(requests_path(bench.out, "x"), POOL)[1, "0.95"] == other
+
+
+@pytest.mark.parametrize(
+    ("service", "hooks_s", "refused"),
+    [(object(), 0.5, False), (object(), 0.0, True), (None, 0.0, False), (None, 0.5, True)],
+)
+def test_a_server_is_refused_whose_hooks_are_not_metered_as_they_should_be(
+    service: object, hooks_s: float, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpu.contest.draw", lambda *_: Drawn([]))
+    monkeypatch.setattr("gpu.contest.internal_state", lambda _: {"bench": {"hooks_s": hooks_s}})
+    system: Any = SimpleNamespace(server=SimpleNamespace(base_url=""), service=service)
+    lane: Any = SimpleNamespace(
+        systems={"laps": system}, clients=SimpleNamespace(run=lambda *_: [])
+    )
+    if refused:
+        with pytest.raises(MeasurementError, match="laps: hooks"):
+            warm_up(lane, POOL, TEXTS, 1.0)
+    else:
+        warm_up(lane, POOL, TEXTS, 1.0)

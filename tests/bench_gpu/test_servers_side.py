@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from gpu.core import TURNS, loop_s, waited_s
 from gpu.forced import TOKEN, ForcedAcceptance
 from gpu.moves import FakeRotatingService
-from gpu.servers import server
+from gpu.servers import TAP_SITE, server
 from gpu.service import ReplayedOracle, _of_unknown_length
 from gpu.tap import NATIVE, Tap, metered
 from gpu.workload import MAX_TOKENS
@@ -98,6 +100,8 @@ def test_the_tap_says_when_a_round_ended_since_it_was_last_asked(
 ) -> None:
     now_s = iter([10.0, 10.5, 10.505, 10.512, 10.6])
     monkeypatch.setattr("gpu.tap.time", SimpleNamespace(perf_counter=lambda: next(now_s)))
+    waited = iter([2.0, 2.25, 2.25])
+    monkeypatch.setattr("gpu.tap.waited_s", lambda: next(waited))
     tap = Tap(None, Meter())
     for batch in (decoded(2), decoded(2), decoded(3)):
         tap.took_result(None, None, batch, SimpleNamespace(num_correct_drafts=0))
@@ -105,7 +109,7 @@ def test_the_tap_says_when_a_round_ended_since_it_was_last_asked(
     bench = tap.tell(SimpleNamespace(internal_state={}), None, None).internal_state["bench"]
     assert [ended_ms for _, ended_ms in bench["loops"]] == [500, 505, 512]
     assert all(time_ns > 0 for time_ns, _ in bench["loops"])
-    assert bench["waited_s"] >= 0.0
+    assert bench["waited_s"] == 0.25
 
 
 def test_the_tap_counts_what_hooks_take_without_what_they_are_around(
@@ -134,17 +138,48 @@ def test_the_tap_counts_what_hooks_take_without_what_they_are_around(
     assert [output.internal_state["bench"]["hooks_s"] for output in told] == [1.0, 0.0]
 
 
-@pytest.mark.parametrize(("dtype", "native"), [("float32", True), ("bfloat16", False)])
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [
+        (("--dtype", "float32"), True),
+        (("--dtype=float",), True),
+        (("--dtype", "float32", "--dtype", "bfloat16"), False),
+        (("--mamba-ssm-dtype", "float32"), False),
+        ((), False),
+    ],
+)
 def test_kernels_that_take_no_float32_are_not_asked_to(
-    dtype: str, native: bool, tmp_path: Path
+    flags: tuple[str, ...], native: bool, tmp_path: Path
 ) -> None:
-    options = Namespace(
-        model=tmp_path, draft=tmp_path, out=tmp_path, sglang_args=[f"--dtype={dtype}"]
-    )
-    of_stage = {"STAGE": "1"}
-    process = server(options, "tree", "stock", environment=of_stage)
-    assert process._environment.get(NATIVE) == ("1" if native else None)
+    options = Namespace(model=tmp_path, draft=tmp_path, out=tmp_path, sglang_args=list(flags))
+    process = server(options, "tree", "stock", environment={"STAGE": "1"})
     assert process._environment["STAGE"] == "1"
+    assert process._environment.get(NATIVE) == ("1" if native else None)
+    # Nobody but the tap reads it.
+    assert (str(TAP_SITE) in process._environment.get("PYTHONPATH", "")) == native
+
+
+def test_the_loop_goes_round_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[int] = []
+
+    def counted(count: int) -> Iterator[int]:
+        for turn in range(count):
+            turns.append(turn)
+            yield turn
+
+    monkeypatch.setattr("gpu.core.range", counted, raising=False)
+    assert loop_s() > 0.0
+    assert turns == list(range(TURNS))
+
+
+def test_the_wait_for_a_core_is_what_the_system_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    schedstat = tmp_path / "schedstat"
+    monkeypatch.setattr("gpu.core._SCHEDSTAT", schedstat)
+    assert waited_s() == 0.0
+    schedstat.write_text("9000000000 5000000 7\n")
+    assert waited_s() == 0.005
 
 
 def test_a_ring_of_requests_turns_with_each_round() -> None:
