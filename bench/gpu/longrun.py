@@ -26,11 +26,13 @@ from statistics import fmean
 
 import numpy as np
 
+from gpu.accepted import accept_lengths, recorded
 from gpu.figures import Row
 from gpu.names import ORACLE, STOCK
 from gpu.replay import full_round_s, service_s, simulated, timed_rows
 from gpu.summary import JUDGED, OURS
 from gpu.workload import LOADS, Drawn, Pool, draw_by_chance
+from sim.workload import Bytes
 
 POLICIES = (
     *(STOCK, "fcfs", "srtf", "mlfq", "laps-sd"),
@@ -77,6 +79,8 @@ class Measured:
     """A run that has these times."""
     stock: Row
     """The same for stock SGLang: its prefills are each of a request, and take less."""
+    accepted: Sequence[Bytes]
+    """Accept lengths by prompt."""
 
 
 def median_worker(folder: Path, stage: str) -> Measured | None:
@@ -89,7 +93,8 @@ def median_worker(folder: Path, stage: str) -> Measured | None:
     row, stock = ({**median, **mean_prefills(of, full_round_s(median))} for of in (ours, stocks))
     pool = Pool(**json.loads((folder / f"{stage}-pool.json").read_text()))
     capacity_rps = 1.0 / service_s(stock, fmean(pool.rounds))
-    return Measured(replace(pool, capacity_rps=capacity_rps), row, stock)
+    pool = replace(pool, capacity_rps=capacity_rps)
+    return Measured(pool, row, stock, accept_lengths(pool, recorded(folder, stage)))
 
 
 def mean_prefills(rows: Sequence[Row], round_s: float) -> Row:
@@ -109,7 +114,7 @@ def long_run(
     rng = np.random.default_rng([seed, list(LOADS).index(load)])
     drawn = Drawn(draw_by_chance(worker.pool, load, rng, seconds))
     row = worker.stock if policy == STOCK else worker.row
-    figures = simulated(drawn, worker.pool, row, policy)
+    figures = simulated(drawn, worker.pool, worker.accepted, row, policy)
     return {"stage": stage, "round": seed, "load": load, "policy": policy, "n": requests, **figures}
 
 

@@ -11,9 +11,12 @@ of the host. Needs no GPU. Writes DIR/replay.jsonl.
 Rounds are longer in it by the share of rows that a request did not need: in SGLang's overlap loop
 one that has finished is in the batch for a round more.
 
-What the simulator does not have: a request's accepted drafts by round (they are spread evenly),
-how long each prompt is (all are as long as the mean), what the service learnt from the very runs
-before (it has learnt from others of the pool), the client, and the network.
+A request's accepted drafts by round are those of the recording that `gpu.large` replays; elsewhere
+as many as the request had, coming as the recording has them for its prompt (`gpu.accepted`).
+
+What the simulator does not have: how long each prompt is (all are as long as the mean), what the
+service learnt from the very runs before (it has learnt from others of the pool), the client, and
+the network.
 """
 
 from __future__ import annotations
@@ -22,12 +25,12 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
 import numpy as np
 
+from gpu.accepted import accept_lengths, recorded
 from gpu.contest import read_rows
 from gpu.drawn import read_drawn, requests_path
 from gpu.figures import WINDOW_S, Row
@@ -41,7 +44,7 @@ from sim.host import run
 from sim.oracle import Oracle
 from sim.physics import STEADY, Buckets, Pace, Physics, PrefillsAtOnce
 from sim.simulate import parse_policy
-from sim.workload import Rounds, Workload
+from sim.workload import Bytes, Rounds, Workload
 
 EARLIER = 500
 """Requests from which an engine has learnt when a run begins."""
@@ -65,10 +68,12 @@ def replays(folder: Path) -> Iterator[Row]:
     for stage in contests(folder):
         pool = Pool(**json.loads((folder / f"{stage}-pool.json").read_text()))
         sent = read_drawn(requests_path(folder, stage), pool)
+        accepted = accept_lengths(pool, recorded(folder, stage))
         for row in timed_rows(folder / f"{stage}.jsonl"):
             # SGLang's own preemption is not the engine's: nothing here knows how it goes.
             if row["policy"] != STOCK_PRIORITY:
-                yield {"stage": stage, **replay(row, pool, sent[row["round"], row["load"]])}
+                drawn = sent[row["round"], row["load"]]
+                yield {"stage": stage, **replay(row, pool, accepted, drawn)}
 
 
 def timed_rows(path: Path) -> list[Row]:
@@ -76,7 +81,7 @@ def timed_rows(path: Path) -> list[Row]:
     return [row for row in read_rows(path) if row.get("prefill_s") is not None]
 
 
-def replay(row: Row, pool: Pool, drawn: Drawn) -> Row:
+def replay(row: Row, pool: Pool, accepted: Sequence[Bytes], drawn: Drawn) -> Row:
     """Simulate one run; return its figures beside the measured mean, and what it was up against."""
     pace = Pace(tuple(row.get("pace") or ()), WINDOW_S)
     return {
@@ -84,7 +89,7 @@ def replay(row: Row, pool: Pool, drawn: Drawn) -> Row:
         "offered": drawn.offered(pool),
         "full_round_s": full_round_s(row),
         "measured_mean_s": row["mean_s"],
-        **simulated(drawn, pool, row, row["policy"], pace),
+        **simulated(drawn, pool, accepted, row, row["policy"], pace),
     }
 
 
@@ -104,16 +109,24 @@ def service_s(row: Row, rounds: float) -> float:
     return rounds * share_s + physics.prefill_seconds(round(row["prompt_tokens_mean"]))
 
 
-def simulated(drawn: Drawn, pool: Pool, row: Row, name: str, pace: Pace = STEADY) -> Row:
+def simulated(
+    drawn: Drawn,
+    pool: Pool,
+    accepted: Sequence[Bytes],
+    row: Row,
+    name: str,
+    pace: Pace = STEADY,
+) -> Row:
     """Simulate a run under the policy `name`, on the worker that was measured in the run `row`.
 
+    `accepted` are the accept lengths by prompt (`gpu.accepted.accept_lengths`).
     It has the mean times of that run, at `pace`. Its engine has seen requests before, as that of
     the service had. One that knows nothing yet takes a backlog for longer than it is, and lets all
     that comes later go first.
     """
     others, begins_s = earlier(pool)
     sent = [*others, *(replace(job, due_s=job.due_s + begins_s) for job in drawn.jobs)]
-    workload = workload_of(sent, pool, round(row["prompt_tokens_mean"]))
+    workload = workload_of(sent, pool, accepted, round(row["prompt_tokens_mean"]))
     policy: PolicySpec | Policy
     if name == ORACLE:
         policy = Oracle(workload.rounds.counts)
@@ -164,31 +177,25 @@ def physics_of(row: Row) -> Physics:
     )
 
 
-def workload_of(jobs: Sequence[Job], pool: Pool, prompt_tokens: int) -> Workload:
+def workload_of(
+    jobs: Sequence[Job], pool: Pool, accepted: Sequence[Bytes], prompt_tokens: int
+) -> Workload:
     """Return the requests of a run as the simulator takes them."""
-    tokens = np.array([pool.output_tokens[job.prompt] for job in jobs])
-    rounds = np.array([pool.rounds[job.prompt] for job in jobs])
-    lengths = [spread_evenly(int(t) - 1, int(r)) for t, r in zip(tokens, rounds, strict=True)]
+    lengths = [accepted[job.prompt] for job in jobs]
     return Workload(
         arrival_s=np.array([job.due_s for job in jobs]),
         prompt_tokens=np.full(len(jobs), prompt_tokens, np.int64),
-        output_tokens=tokens,
+        output_tokens=np.array([pool.output_tokens[job.prompt] for job in jobs]),
         predicted_tokens=np.array([job.predicted_tokens for job in jobs]),
         rounds=Rounds(
-            np.concatenate([np.array(length, np.uint8) for length in lengths]),
-            np.concatenate(([0], np.cumsum(rounds))),
+            np.concatenate(lengths),
+            np.concatenate(([0], np.cumsum([len(rounds) for rounds in lengths]))),
         ),
-        drafts=int(max(map(max, lengths))),
+        drafts=int(max(rounds.max() for rounds in lengths)),
         tenants=("",),
         tenant=np.zeros(len(jobs), np.int64),
         max_new_tokens=MAX_TOKENS,
     )
-
-
-def spread_evenly(tokens: int, rounds: int) -> list[int]:
-    """Return the accept lengths of `rounds` rounds that bring `tokens`, each 1 or more."""
-    ends = [max(tokens, rounds) * done // rounds for done in range(rounds + 1)]
-    return [end - begin for begin, end in pairwise(ends)]
 
 
 if __name__ == "__main__":

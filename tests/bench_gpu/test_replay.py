@@ -7,8 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from gpu.accepted import UNKNOWN, accept_lengths, as_recorded, recorded
 from gpu.drawn import keep_drawn, requests_path
 from gpu.longrun import median_worker
 from gpu.replay import (
@@ -17,12 +21,13 @@ from gpu.replay import (
     replays,
     service_s,
     simulated,
-    spread_evenly,
     workload_of,
 )
 from gpu.workload import Pool, draw
+from sim.traces import Traces, save_traces
 
 POOL = Pool("", list(range(20, 220)), list(range(10, 210, 1)), 0.01, 20.0, 16)
+ACCEPTED = accept_lengths(POOL, None)
 
 
 def measured(policy: str, **changed: Any) -> dict[str, Any]:
@@ -38,15 +43,51 @@ def prepare(folder: Path) -> None:
     keep_drawn(requests_path(folder, "compare"), (1, "0.95"), draw(POOL, "0.95", 1, 4.0))
 
 
-@pytest.mark.parametrize(("tokens", "rounds"), [(19, 10), (10, 10), (3, 10), (400, 7)])
+@given(
+    tokens=st.integers(1, 300),
+    rounds=st.integers(1, 120),
+    accepted=st.lists(st.integers(0, 7), min_size=1, max_size=80),
+)
 def test_every_round_brings_a_token_or_more_and_all_bring_what_they_did(
-    tokens: int, rounds: int
+    tokens: int, rounds: int, accepted: list[int]
 ) -> None:
-    lengths = spread_evenly(tokens, rounds)
+    tokens = min(tokens, 20 * rounds)
+    lengths = as_recorded(tokens, rounds, np.array(accepted, np.uint8))
     assert len(lengths) == rounds
-    assert min(lengths) >= 1
-    assert max(lengths) - min(lengths) <= 1
-    assert sum(lengths) == max(tokens, rounds)
+    assert lengths.min() >= 1
+    assert lengths.sum() == max(tokens, rounds)
+
+
+@pytest.mark.parametrize(("tokens", "rounds"), [(19, 10), (10, 10), (3, 10), (400, 7)])
+def test_rounds_are_alike_where_nothing_is_known_of_them(tokens: int, rounds: int) -> None:
+    lengths = as_recorded(tokens, rounds, UNKNOWN).astype(int)
+    assert lengths.max() - lengths.min() <= 1
+
+
+def test_rounds_bring_what_they_brought_in_the_recording() -> None:
+    recorded = np.array([3, 0, 2, 1, 0, 3], np.uint8)
+    assert as_recorded(15, 6, recorded).tolist() == [4, 1, 3, 2, 1, 4]
+    assert as_recorded(9, 4, recorded).tolist() == [4, 1, 3, 1], "cut where it has enough"
+    assert as_recorded(15, 3, recorded).tolist() == [5, 5, 5], "two at a time"
+    # With more rounds than it had, and with more tokens, it is fast where that was.
+    slow_then_fast = np.array([0] * 10 + [3] * 10, np.uint8)
+    for tokens, rounds in ((50, 40), (100, 20)):
+        lengths = as_recorded(tokens, rounds, slow_then_fast).astype(int)
+        assert lengths[rounds // 2 :].sum() >= 1.5 * lengths[: rounds // 2].sum()
+
+
+def test_prompts_have_the_recording_of_their_number(tmp_path: Path) -> None:
+    pool = Pool("", [6, 6], [2, 2], 0.01, 20.0, 16)
+    traces = Traces(np.array([3, 0], np.uint8), np.array([0, 2]), 7)
+    assert [of.tolist() for of in accept_lengths(pool, traces)] == [[4, 1], [2, 3]]
+    assert recorded(tmp_path, "compare") is None
+    save_traces(tmp_path / "acceptance-tree.npz", [[3, 0]], 7)
+    kept = recorded(tmp_path, "compare")
+    assert kept is not None
+    assert kept.accepted.tolist() == [3, 0]
+    large = recorded(tmp_path, "large")
+    assert large is not None
+    assert len(large) > 1000, "that of gpu.large, whatever lies in the folder"
 
 
 def test_rounds_take_what_they_took_in_the_run() -> None:
@@ -62,7 +103,7 @@ def test_rounds_take_what_they_took_in_the_run() -> None:
 
 def test_the_requests_are_those_of_the_run() -> None:
     jobs = draw(POOL, "0.95", 1, 4.0).jobs
-    workload = workload_of(jobs, POOL, 50)
+    workload = workload_of(jobs, POOL, ACCEPTED, 50)
     assert workload.rounds.counts.tolist() == [POOL.rounds[job.prompt] for job in jobs]
     assert workload.arrival_s.tolist() == [job.due_s for job in jobs]
     assert workload.predicted_tokens.tolist() == [job.predicted_tokens for job in jobs]
@@ -122,9 +163,11 @@ def test_an_engine_has_learnt_before_the_run_begins(monkeypatch: pytest.MonkeyPa
     drawn = draw(POOL, "0.95-bursts", 1, 20.0)
     assert drawn.backlog > 30
     row = measured("laps-sd+", round_s_by_running=[(16, 0.0064)])
-    learnt, more = (simulated(drawn, POOL, row, "laps-sd+")["mean_s"] for _ in range(2))
+    learnt, more = (simulated(drawn, POOL, ACCEPTED, row, "laps-sd+")["mean_s"] for _ in range(2))
     assert learnt == more
     monkeypatch.setattr("gpu.replay.EARLIER", 2000)
-    assert simulated(drawn, POOL, row, "laps-sd+")["mean_s"] == pytest.approx(learnt, rel=0.05)
+    assert simulated(drawn, POOL, ACCEPTED, row, "laps-sd+")["mean_s"] == pytest.approx(
+        learnt, rel=0.05
+    )
     monkeypatch.setattr("gpu.replay.EARLIER", 1)
-    assert simulated(drawn, POOL, row, "laps-sd+")["mean_s"] < 0.9 * learnt
+    assert simulated(drawn, POOL, ACCEPTED, row, "laps-sd+")["mean_s"] < 0.9 * learnt
