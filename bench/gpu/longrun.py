@@ -28,7 +28,7 @@ import numpy as np
 
 from gpu.accepted import accept_lengths, recorded
 from gpu.figures import Row
-from gpu.names import ORACLE, STOCK
+from gpu.names import BLIND, ORACLE, STOCK
 from gpu.replay import full_round_s, service_s, simulated, timed_rows
 from gpu.summary import JUDGED, OURS
 from gpu.workload import LOADS, Drawn, Pool, draw_by_chance
@@ -36,7 +36,7 @@ from sim.workload import Bytes
 
 POLICIES = (
     *(STOCK, "fcfs", "srtf", "mlfq", "laps-sd"),
-    *("laps-sd+", "laps-sd+:patience=1e6", ORACLE),
+    *("laps-sd+", "laps-sd+:patience=1e6", BLIND, ORACLE),
 )
 REQUESTS = 10_000
 SEEDS = 3

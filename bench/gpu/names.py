@@ -8,6 +8,8 @@ STOCK_PRIORITY = "stock-priority"
 """SGLang as it is, with priorities of its own."""
 ORACLE = "oracle"
 """The service, told of every request's rounds."""
+BLIND = "laps-sd+ blind"
+"""`laps-sd+` without knowing acceptance; simulated only."""
 EMBEDDED, REMOTE = "embedded", "remote"
 """The patched server, deciding by itself and under a service."""
 MODES = (STOCK, EMBEDDED, REMOTE)

@@ -35,11 +35,12 @@ from gpu.contest import read_rows
 from gpu.drawn import read_drawn, requests_path
 from gpu.figures import WINDOW_S, Row
 from gpu.load import Job
-from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
+from gpu.names import BLIND, ORACLE, STOCK, STOCK_PRIORITY
 from gpu.summary import contests
 from gpu.workload import LOADS, MAX_TOKENS, Drawn, Pool, draw_by_chance
 from laps.engine.types import PolicySpec
 from laps.policies.base import Policy
+from sim.blind import Blind
 from sim.host import run
 from sim.oracle import Oracle
 from sim.physics import STEADY, Buckets, Pace, Physics, PrefillsAtOnce
@@ -130,6 +131,8 @@ def simulated(
     policy: PolicySpec | Policy
     if name == ORACLE:
         policy = Oracle(workload.rounds.counts)
+    elif name == BLIND:
+        policy = Blind()
     else:
         policy = parse_policy("fcfs" if name == STOCK else name)
     physics = physics_of(row)

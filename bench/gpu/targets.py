@@ -45,7 +45,7 @@ class Target:
             said = f"not decided: turns differ by more, to {self.worst:.2g}"
         else:
             said = "met"
-        shown = f"{self.found:,.0f}" if self.found >= 1000 else f"{self.found:.4g}"
+        shown = f"{self.found:,.0f}" if self.found >= 1000 else f"{round(self.found, 4):g}"
         return f"{shown}, {said}"
 
     def _enough(self, found: float) -> bool:
