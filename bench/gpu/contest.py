@@ -137,7 +137,7 @@ def contest(
         return
     if GPU and gpus > device_count():
         raise MeasurementError(f"--gpus {gpus}: this machine has {device_count()}")
-    note_machine(options, name)
+    note_machine(options, name, bool(rows))
     policies = [
         {batch[number].policy for _, batch in batches if number in batch} for number in range(gpus)
     ]

@@ -78,7 +78,7 @@ def main() -> None:
     ]
     if not missing:
         return
-    note_machine(options, "moves")
+    note_machine(options, "moves", bool(done))
     prompts = read_prompts(options.prompts, SEED)
     texts = [prompts[index % len(prompts)].text for index in range(2 * running)]
     service = FakeRotatingService()

@@ -49,8 +49,10 @@ COLUMNS: tuple[tuple[str, str, float, int], ...] = (
 MULTIPLES = (
     ("mean / stock", STOCK, "mean_s"),
     ("mean / fcfs", "fcfs", "mean_s"),
+    ("mean / srtf", "srtf", "mean_s"),
     ("mean / oracle", ORACLE, "mean_s"),
     ("P99 / stock", STOCK, "p99_s"),
+    ("P99 / srtf", "srtf", "p99_s"),
 )
 """Heading, whose figure, and which."""
 FACED = (("offered", 1.0), ("full_round_s", 1e3))
@@ -190,7 +192,7 @@ def contest_table(contest: Contest, load: str) -> str:
     ]
     content = [
         [
-            f"`{policy}`",
+            f"`{policy}`{fewer(contest, load, policy)}",
             ranged(contest.of(load, policy, "mean_s"), 2),
             *(ranged(contest.against(load, policy, yard, name), 3) for _, yard, name in multiples),
             *(
@@ -204,13 +206,21 @@ def contest_table(contest: Contest, load: str) -> str:
     return markdown(("policy", "mean (s)", *headings), content)
 
 
+def fewer(contest: Contest, load: str, policy: str) -> str:
+    """Say how many rounds a policy has, if others have more."""
+    mine = len(contest.by_round(load, policy, "mean_s"))
+    most = max(len(contest.by_round(load, other, "mean_s")) for other in contest.policies(load))
+    return f" ({mine} of {most} rounds)" if mine < most else ""
+
+
 def size(rows: Sequence[Row]) -> str:
     """Say how much was run, and what must be known to trust it."""
     rounds = len({row["round"] for row in rows})
-    said = f"{rounds} rounds of {max(row['n'] for row in rows):,} requests"
+    said = f"{rounds} rounds of up to {max(row['n'] for row in rows):,} requests"
     late = [row["lateness_p99_s"] for row in rows if "lateness_p99_s" in row]
     if not late:
         return f"{said}, simulated"
+    said += f", of which {min(row['counted'] for row in rows):,} or more count"
     failed = sum(row["failed"] for row in rows)
     fallbacks = sum(row["fallbacks"] for row in rows)
     return (

@@ -35,6 +35,8 @@ PATIENCE_S = 60.0
 """Longest wait for a server to do what it does at once."""
 FLOAT32 = ("float32", "float")
 """What SGLang calls it."""
+MEASURED_WITH = ("model", "draft", "sglang_args", "shape", "short")
+"""What the results of a stage must have in common."""
 SHARING = ("--sleep-on-idle",)
 """An idle server spins otherwise, and the one beside it starves."""
 
@@ -123,8 +125,11 @@ def flush_cache(process: SglangServer) -> None:
         time.sleep(0.2)
 
 
-def note_machine(options: argparse.Namespace, stage: str) -> None:
-    """Write OUT/machine-STAGE.json: where, with what and when the stage was last run."""
+def note_machine(options: argparse.Namespace, stage: str, begun: bool = False) -> None:
+    """Write OUT/machine-STAGE.json: where, with what and when the stage was last run.
+
+    Raises MeasurementError if it has `begun` with something else: no median is of both.
+    """
     (options.out / "logs").mkdir(parents=True, exist_ok=True)
     note = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -139,9 +144,17 @@ def note_machine(options: argparse.Namespace, stage: str) -> None:
         "model": options.model.name,
         "draft": options.draft.name,
         "sglang_args": shlex.join(options.sglang_args),
+        "shape": getattr(options, "shape", None),
         "short": options.short,
     }
     path = options.out / f"machine-{stage}.json"
+    before = json.loads(path.read_text()) if begun and path.exists() else {}
+    for name in MEASURED_WITH:
+        if before.get(name, note[name]) != note[name]:
+            raise MeasurementError(
+                f"{options.out} has results of {stage} with {name} {before[name]!r}, and these "
+                f"would be with {note[name]!r}: use another --out"
+            )
     path.write_text(json.dumps(note, indent=1) + "\n")
 
 

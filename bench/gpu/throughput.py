@@ -88,7 +88,7 @@ def measure(
     ]
     if not missing:
         return
-    note_machine(options, name)
+    note_machine(options, name, bool(rows))
     prompts = read_prompts(options.prompts, SEED)[: 8 if options.short else REQUESTS]
     with Clients() as clients, ExitStack() as stack:
         service = stack.enter_context(

@@ -202,7 +202,8 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(raw: Path, tmp_pa
     text = write(raw, tmp_path / "docs").read_text()
     assert "{{" not in text
     assert "\n\nWhat is seen.\n\n" in text
-    assert "| `laps-sd+` | 1.65 (1.10–2.20) | 0.550 | 1.100 | 0.550 | 5.0 | 0.30 | 9.4 |" in text
+    assert "| `laps-sd+` | 1.65 (1.10–2.20) | 0.550 | 0.846 | 1.100 | 0.550 | 0.846 | 5.0 |" in text
+    assert "| 0.846 | 5.0 | 0.30 | 9.4 |" in text
     assert "Not run yet: `python -m gpu.large`." in text
     assert "| tree | the model's | 1 | 12,000 | 3 | 512 | 0 | 1 of 256 |" in text
     assert "| tree | 2 | 3 | 2.67 |" in text
@@ -210,6 +211,15 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(raw: Path, tmp_pa
     assert "| 2 | 2.00 | 5.000 | 4.000 | 8.000 | 0.500 |" in text
     assert (tmp_path / "docs" / "figures" / "gpu-compare.svg").stat().st_size > 10_000
     assert json.loads((raw / "summary.json").read_text())["throughput_ratio"]
+
+
+def test_a_policy_with_fewer_rounds_than_others_says_so(raw: Path, tmp_path: Path) -> None:
+    with (raw / "compare.jsonl").open("a") as file:
+        file.write(json.dumps(row("laps-sd") | {"policy": "fcfs"}) + "\n")
+    text = write(raw, tmp_path / "docs").read_text()
+    assert "| `fcfs` (1 of 2 rounds) | 1.20 |" in text
+    assert "| `stock` | 3.00" in text
+    assert "(2 rounds of up to 100 requests, of which 80 or more count; 0 failed" in text
 
 
 def test_an_empty_folder_gives_a_page_that_says_so(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 from gpu.core import TURNS, loop_s, waited_s
 from gpu.forced import TOKEN, ForcedAcceptance
 from gpu.moves import FakeRotatingService
-from gpu.servers import TAP_SITE, server
+from gpu.servers import TAP_SITE, MeasurementError, note_machine, server
 from gpu.service import ReplayedOracle, _of_unknown_length
 from gpu.tap import NATIVE, Tap, metered
 from gpu.workload import MAX_TOKENS
@@ -157,6 +157,30 @@ def test_kernels_that_take_no_float32_are_not_asked_to(
     assert process._environment.get(NATIVE) == ("1" if native else None)
     # Nobody but the tap reads it.
     assert (str(TAP_SITE) in process._environment.get("PYTHONPATH", "")) == native
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"sglang_args": ["--dtype", "float32"]}, "sglang_args"),
+        ({"model": Path("other")}, "model"),
+        ({"shape": "chain"}, "shape"),
+        ({}, ""),
+    ],
+)
+def test_results_of_one_thing_do_not_go_on_with_another(
+    changed: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model": Path("m"), "draft": Path("d"), "shape": "tree"}
+    options |= {"out": tmp_path, "sglang_args": [], "short": False}
+    note_machine(Namespace(**options), "compare")
+    other = Namespace(**options | changed)
+    if named:
+        with pytest.raises(MeasurementError, match=f"with {named} .* another --out"):
+            note_machine(other, "compare", begun=True)
+    else:
+        note_machine(other, "compare", begun=True)
+    note_machine(other, "compare")  # nothing is there yet
 
 
 def test_the_loop_goes_round_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
