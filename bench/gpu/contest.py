@@ -23,7 +23,7 @@ from gpu.lanes import Lane, all_of, started_lanes
 from gpu.load import Clients
 from gpu.names import ORACLE, STOCK, STOCK_PRIORITY
 from gpu.runs import Run, measure, run_of
-from gpu.servers import GPU, MeasurementError, internal_state, note_machine
+from gpu.servers import GPU, MeasurementError, internal_state, note_machine, refuse_others
 from gpu.shapes import SHAPES
 from gpu.systems import SLOTS, System, system_of
 from gpu.workload import LOADS, Drawn, Pool, draw, load_pool
@@ -126,6 +126,8 @@ def contest(
     path, pool_path = options.out / f"{name}.jsonl", options.out / f"{name}-pool.json"
     gpus = min(options.gpus, len(options.policies))
     rows = read_rows(path)
+    if rows:
+        refuse_others(options, name)
     refuse_other_ways(rows, options.loads, gpus)
     done = {run_of(row) for row in rows}
     batches = [
@@ -137,7 +139,7 @@ def contest(
         return
     if GPU and gpus > device_count():
         raise MeasurementError(f"--gpus {gpus}: this machine has {device_count()}")
-    note_machine(options, name, bool(rows))
+    note_machine(options, name)
     policies = [
         {batch[number].policy for _, batch in batches if number in batch} for number in range(gpus)
     ]

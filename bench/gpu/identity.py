@@ -31,7 +31,15 @@ from pathlib import Path
 from e2e.fake_random_service import fake_random_service
 from gpu.divisible import make_divisible
 from gpu.prompts import complete_closed, read_prompts
-from gpu.servers import GPU, arguments, flush_cache, internal_state, note_machine, server
+from gpu.servers import (
+    GPU,
+    arguments,
+    flush_cache,
+    internal_state,
+    note_machine,
+    refuse_others,
+    server,
+)
 from gpu.shapes import SHAPES
 from testbed.launch import SglangServer
 
@@ -67,6 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     path = options.out / f"identity-{options.case}.json"
     if path.exists():
+        refuse_others(options, f"identity-{options.case}")
         return
     note_machine(options, f"identity-{options.case}")
     with tempfile.TemporaryDirectory() as scratch:

@@ -21,7 +21,7 @@ from gpu.contest import in_turn, read_rows
 from gpu.figures import Row
 from gpu.load import Clients
 from gpu.prompts import read_prompts
-from gpu.servers import arguments, internal_state, note_machine, server, tapped
+from gpu.servers import arguments, internal_state, note_machine, refuse_others, server, tapped
 from gpu.workload import all_at_once
 from laps import wire
 from laps.v1 import worker_pb2, worker_pb2_grpc
@@ -70,6 +70,8 @@ def main() -> None:
     path = options.out / "moves.jsonl"
     turns, most, tokens, running = (1, 2, 48, 2) if options.short else (TURNS, 99, TOKENS, RUNNING)
     done = {(row["turn"], row["swaps"]) for row in read_rows(path)}
+    if done:
+        refuse_others(options, "moves")
     missing = [
         (turn, swaps)
         for turn in range(1, turns + 1)
@@ -78,7 +80,7 @@ def main() -> None:
     ]
     if not missing:
         return
-    note_machine(options, "moves", bool(done))
+    note_machine(options, "moves")
     prompts = read_prompts(options.prompts, SEED)
     texts = [prompts[index % len(prompts)].text for index in range(2 * running)]
     service = FakeRotatingService()

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpu.prompts import Prompt, Reply, read_prompts, send_closed
 from gpu.recorder import Recorder
-from gpu.servers import arguments, note_machine, server
+from gpu.servers import arguments, note_machine, refuse_others, server
 from gpu.shapes import SHAPES
 from testbed.worker_link import serving
 
@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="record only so many requests")
     options = parser.parse_args()
     prompts = read_prompts(options.prompts, SEED)[: SHORT if options.short else options.limit]
+    if any((options.out / f"steps-{shape}.npz").exists() for shape in SHAPES):
+        refuse_others(options, "record")
     for shape in SHAPES:
         if not (options.out / f"steps-{shape}.npz").exists():
             note_machine(options, "record")

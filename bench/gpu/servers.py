@@ -35,8 +35,6 @@ PATIENCE_S = 60.0
 """Longest wait for a server to do what it does at once."""
 FLOAT32 = ("float32", "float")
 """What SGLang calls it."""
-MEASURED_WITH = ("model", "draft", "sglang_args", "shape", "short")
-"""What the results of a stage must have in common."""
 SHARING = ("--sleep-on-idle",)
 """An idle server spins otherwise, and the one beside it starves."""
 
@@ -125,11 +123,39 @@ def flush_cache(process: SglangServer) -> None:
         time.sleep(0.2)
 
 
-def note_machine(options: argparse.Namespace, stage: str, begun: bool = False) -> None:
-    """Write OUT/machine-STAGE.json: where, with what and when the stage was last run.
+def refuse_others(options: argparse.Namespace, stage: str) -> None:
+    """Raise MeasurementError if the results that are there of a stage are of something else.
 
-    Raises MeasurementError if it has `begun` with something else: no median is of both.
+    No median is of both, and what is there is not measured again.
     """
+    path = _note_path(options, stage)
+    before = json.loads(path.read_text()) if path.exists() else {}
+    for name, now in _measured_with(options).items():
+        if before.get(name, now) != now:
+            raise MeasurementError(
+                f"{options.out} has results of {stage} with {name} {before[name]!r}, and these "
+                f"would be with {now!r}: use another --out"
+            )
+
+
+def _measured_with(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what the results of a stage must have in common."""
+    return {
+        "model": options.model.name,
+        "draft": options.draft.name,
+        "sglang_args": shlex.join(options.sglang_args),
+        "shape": getattr(options, "shape", None),
+        "short": options.short,
+    }
+
+
+def _note_path(options: argparse.Namespace, stage: str) -> Path:
+    path: Path = options.out / f"machine-{stage}.json"
+    return path
+
+
+def note_machine(options: argparse.Namespace, stage: str) -> None:
+    """Write OUT/machine-STAGE.json: where, with what and when the stage was last run."""
     (options.out / "logs").mkdir(parents=True, exist_ok=True)
     note = {
         "date": datetime.now(UTC).date().isoformat(),
@@ -141,21 +167,9 @@ def note_machine(options: argparse.Namespace, stage: str, begun: bool = False) -
         "python": platform.python_version(),
         "torch": torch.__version__,
         "sglang": version("sglang"),
-        "model": options.model.name,
-        "draft": options.draft.name,
-        "sglang_args": shlex.join(options.sglang_args),
-        "shape": getattr(options, "shape", None),
-        "short": options.short,
+        **_measured_with(options),
     }
-    path = options.out / f"machine-{stage}.json"
-    before = json.loads(path.read_text()) if begun and path.exists() else {}
-    for name in MEASURED_WITH:
-        if before.get(name, note[name]) != note[name]:
-            raise MeasurementError(
-                f"{options.out} has results of {stage} with {name} {before[name]!r}, and these "
-                f"would be with {note[name]!r}: use another --out"
-            )
-    path.write_text(json.dumps(note, indent=1) + "\n")
+    _note_path(options, stage).write_text(json.dumps(note, indent=1) + "\n")
 
 
 def _driver() -> str | None:

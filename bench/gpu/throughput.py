@@ -34,6 +34,7 @@ from gpu.servers import (
     arguments,
     internal_state,
     note_machine,
+    refuse_others,
     server,
     tapped,
 )
@@ -77,6 +78,8 @@ def measure(
     turns, size = (1, 4) if options.short else (options.turns, STEPS_AT)
     measures = [("throughput", RUNNING), ("steps", size)]
     rows = read_rows(path)
+    if rows:
+        refuse_others(options, name)
     refuse_other_slots(rows)
     done = {(row["turn"], row["measure"], row["running"], row["mode"]) for row in rows}
     missing = [
@@ -88,7 +91,7 @@ def measure(
     ]
     if not missing:
         return
-    note_machine(options, name, bool(rows))
+    note_machine(options, name)
     prompts = read_prompts(options.prompts, SEED)[: 8 if options.short else REQUESTS]
     with Clients() as clients, ExitStack() as stack:
         service = stack.enter_context(

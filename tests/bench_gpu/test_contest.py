@@ -39,6 +39,7 @@ class Bench:
         patch.setattr("gpu.lanes.cores_of", lambda *_: every)
         patch.setattr("gpu.lanes.start_systems", self._start)
         patch.setattr("gpu.contest.note_machine", lambda *_: None)
+        patch.setattr("gpu.contest.refuse_others", lambda *_: None)
         patch.setattr("gpu.contest.warm_up", lambda *_: None)
         patch.setattr("gpu.contest.measure", self._measure)
 

@@ -16,7 +16,7 @@ import torch
 from gpu.core import TURNS, loop_s, waited_s
 from gpu.forced import TOKEN, ForcedAcceptance
 from gpu.moves import FakeRotatingService
-from gpu.servers import TAP_SITE, MeasurementError, note_machine, server
+from gpu.servers import TAP_SITE, MeasurementError, note_machine, refuse_others, server
 from gpu.service import ReplayedOracle, _of_unknown_length
 from gpu.tap import NATIVE, Tap, metered
 from gpu.workload import MAX_TOKENS
@@ -177,10 +177,10 @@ def test_results_of_one_thing_do_not_go_on_with_another(
     other = Namespace(**options | changed)
     if named:
         with pytest.raises(MeasurementError, match=f"with {named} .* another --out"):
-            note_machine(other, "compare", begun=True)
+            refuse_others(other, "compare")
     else:
-        note_machine(other, "compare", begun=True)
-    note_machine(other, "compare")  # nothing is there yet
+        refuse_others(other, "compare")
+    refuse_others(other, "large")  # nothing is there of it
 
 
 def test_the_loop_goes_round_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
