@@ -16,8 +16,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from gpu.core import loop_s, waited_s
 from gpu.forced import ForcedAcceptance
+from gpu.yardstick import loop_s, waited_s
 from laps_sglang.compat import SCHEDULER
 from laps_sglang.hooks import Hooks
 from sim.traces import load_traces

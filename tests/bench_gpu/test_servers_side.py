@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from gpu.core import TURNS, loop_s, waited_s
 from gpu.forced import TOKEN, ForcedAcceptance
 from gpu.moves import FakeRotatingService
 from gpu.servers import TAP_SITE, MeasurementError, note_machine, refuse_others, server
 from gpu.service import ReplayedOracle, _of_unknown_length
 from gpu.tap import NATIVE, Tap, metered
 from gpu.workload import MAX_TOKENS
+from gpu.yardstick import TURNS, loop_s, waited_s
 from laps import wire
 from laps.engine.engine import Engine
 from laps.engine.types import Arrival, Capacity, Hints, PolicySpec, Snapshot, StepReport
@@ -191,7 +191,7 @@ def test_the_loop_goes_round_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch
             turns.append(turn)
             yield turn
 
-    monkeypatch.setattr("gpu.core.range", counted, raising=False)
+    monkeypatch.setattr("gpu.yardstick.range", counted, raising=False)
     assert loop_s() > 0.0
     assert turns == list(range(TURNS))
 
@@ -200,7 +200,7 @@ def test_the_wait_for_a_core_is_what_the_system_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     schedstat = tmp_path / "schedstat"
-    monkeypatch.setattr("gpu.core._SCHEDSTAT", schedstat)
+    monkeypatch.setattr("gpu.yardstick._SCHEDSTAT", schedstat)
     assert waited_s() == 0.0
     schedstat.write_text("9000000000 5000000 7\n")
     assert waited_s() == 0.005
