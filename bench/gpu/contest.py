@@ -26,7 +26,7 @@ from gpu.runs import Run, measure, run_of
 from gpu.servers import GPU, MeasurementError, internal_state, note_machine, refuse_others
 from gpu.shapes import SHAPES
 from gpu.systems import SLOTS, System, system_of
-from gpu.workload import LOADS, Drawn, Pool, draw, load_pool
+from gpu.workload import LOADS, Drawn, Pool, draw, load_pool, pool_path
 from laps.policies.registry import build_policy
 from sim.simulate import parse_policy
 
@@ -123,7 +123,7 @@ def contest(
 
     Rounds outermost, then loads, then policies: what is cut short is balanced.
     """
-    path, pool_path = options.out / f"{name}.jsonl", options.out / f"{name}-pool.json"
+    path, pool_file = options.out / f"{name}.jsonl", pool_path(options.out, name)
     gpus = min(options.gpus, len(options.policies))
     rows = read_rows(path)
     if rows:
@@ -135,7 +135,7 @@ def contest(
         for key, batch in schedule(options.rounds, options.loads, options.policies, gpus)
         if (missing := {number: run for number, run in batch.items() if run not in done})
     ]
-    if not batches and pool_path.exists():
+    if not batches and pool_file.exists():
         return
     if GPU and gpus > device_count():
         raise MeasurementError(f"--gpus {gpus}: this machine has {device_count()}")
@@ -143,20 +143,20 @@ def contest(
     policies = [
         {batch[number].policy for _, batch in batches if number in batch} for number in range(gpus)
     ]
-    if not pool_path.exists():
+    if not pool_file.exists():
         policies = [{STOCK, *wanted} for wanted in policies]
     with started_lanes(options, name, policies, environment) as lanes:
-        if not pool_path.exists():
+        if not pool_file.exists():
             # On all of them at once, as what is measured after it.
             pools = [lane.submit(make_pool, lane.systems[STOCK], lane.clients) for lane in lanes]
-            all_of(pools)[0].save(pool_path)
-        pool = load_pool(pool_path, texts, options.running)
+            all_of(pools)[0].save(pool_file)
+        pool = load_pool(pool_file, texts, options.running)
         longest = max(options.loads.values())
         all_of([lane.submit(warm_up, lane, pool, texts, min(WARM_UP_S, longest)) for lane in lanes])
 
         def measured(lane: Lane, run: Run, drawn: Drawn, seconds: float) -> Row:
             system = lane.systems[system_of(run.policy)]
-            system.prepare(run.policy, pool_path)
+            system.prepare(run.policy, pool_file)
             return {
                 **measure(system, lane.clients, run, drawn, pool, texts),
                 "running": options.running,

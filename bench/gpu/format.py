@@ -12,11 +12,16 @@ def missing(stage: str) -> str:
     return f"Not run yet: `python -m gpu.{stage}`."
 
 
+def times(value: Spread | None, unit: float) -> Spread | None:
+    """Return the same in another unit, of which one of its own has so many."""
+    if value is None:
+        return None
+    return Spread(unit * value.median, unit * value.least, unit * value.most)
+
+
 def in_ms(seconds: Spread | None) -> Spread | None:
     """Return the same in milliseconds."""
-    if seconds is None:
-        return None
-    return Spread(1e3 * seconds.median, 1e3 * seconds.least, 1e3 * seconds.most)
+    return times(seconds, 1e3)
 
 
 def ranged(value: Spread | None, digits: int) -> str:
@@ -29,6 +34,6 @@ def ranged(value: Spread | None, digits: int) -> str:
     return f"{number(value.median)} ({number(value.least)}–{number(value.most)})"
 
 
-def plain(value: Spread | None, digits: int, unit: float = 1.0) -> str:
-    """Return the median, times `unit`."""
-    return "" if value is None else f"{unit * value.median:.{digits}f}"
+def plain(value: Spread | None, digits: int) -> str:
+    """Return the median."""
+    return "" if value is None else f"{value.median:.{digits}f}"

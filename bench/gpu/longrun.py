@@ -31,7 +31,7 @@ from gpu.figures import Row
 from gpu.names import BLIND, ORACLE, STOCK
 from gpu.replay import full_round_s, service_s, simulated, timed_rows
 from gpu.summary import JUDGED, OURS
-from gpu.workload import LOADS, Drawn, Pool, draw_by_chance
+from gpu.workload import LOADS, Drawn, Pool, draw_by_chance, pool_path, read_pool
 from sim.workload import Bytes
 
 POLICIES = (
@@ -91,7 +91,7 @@ def median_worker(folder: Path, stage: str) -> Measured | None:
         return None
     median = sorted(ours, key=full_round_s)[len(ours) // 2]
     row, stock = ({**median, **mean_prefills(of, full_round_s(median))} for of in (ours, stocks))
-    pool = Pool(**json.loads((folder / f"{stage}-pool.json").read_text()))
+    pool = read_pool(pool_path(folder, stage))
     capacity_rps = 1.0 / service_s(stock, fmean(pool.rounds))
     pool = replace(pool, capacity_rps=capacity_rps)
     return Measured(pool, row, stock, accept_lengths(pool, recorded(folder, stage)))

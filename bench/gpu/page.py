@@ -18,7 +18,7 @@ import numpy as np
 
 from gpu.cost_tables import cost, moves
 from gpu.figures import Row
-from gpu.format import missing, plain, ranged
+from gpu.format import missing, plain, ranged, times
 from gpu.names import ORACLE, STOCK, in_tables
 from gpu.spread import spread
 from gpu.summary import Contest, Results, read_results, summary
@@ -196,7 +196,7 @@ def contest_table(contest: Contest, load: str) -> str:
             ranged(contest.of(load, policy, "mean_s"), 2),
             *(ranged(contest.against(load, policy, yard, name), 3) for _, yard, name in multiples),
             *(
-                plain(contest.of(load, policy, name), digits, unit)
+                plain(times(contest.of(load, policy, name), unit), digits)
                 for _, name, unit, digits in columns
             ),
         ]

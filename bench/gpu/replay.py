@@ -36,8 +36,16 @@ from gpu.drawn import read_drawn, requests_path
 from gpu.figures import WINDOW_S, Row
 from gpu.load import Job
 from gpu.names import BLIND, ORACLE, STOCK, STOCK_PRIORITY
-from gpu.summary import contests
-from gpu.workload import LOADS, MAX_TOKENS, Drawn, Pool, draw_by_chance
+from gpu.workload import (
+    LOADS,
+    MAX_TOKENS,
+    Drawn,
+    Pool,
+    contests,
+    draw_by_chance,
+    pool_path,
+    read_pool,
+)
 from laps.engine.types import PolicySpec
 from laps.policies.base import Policy
 from sim.blind import Blind
@@ -67,7 +75,7 @@ def main() -> None:
 def replays(folder: Path) -> Iterator[Row]:
     """Simulate the runs of a folder, those that say how long a prefill took."""
     for stage in contests(folder):
-        pool = Pool(**json.loads((folder / f"{stage}-pool.json").read_text()))
+        pool = read_pool(pool_path(folder, stage))
         sent = read_drawn(requests_path(folder, stage), pool)
         accepted = accept_lengths(pool, recorded(folder, stage))
         for row in timed_rows(folder / f"{stage}.jsonl"):

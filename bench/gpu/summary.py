@@ -13,6 +13,7 @@ from gpu.costs import Costs
 from gpu.figures import Row
 from gpu.names import EMBEDDED, REMOTE, in_tables
 from gpu.spread import Spread, ratios, spread
+from gpu.workload import contests
 
 OURS = ("laps-sd", "laps-sd:order=strict", "laps-sd+", "laps-sd+:patience=1e6")
 """Forms of LAPS-SD."""
@@ -99,11 +100,6 @@ class Results:
     """By case."""
     machines: dict[str, Row]
     """By stage."""
-
-
-def contests(folder: Path) -> list[str]:
-    """Return the names of the comparisons in a folder: each rests on a first pass of its own."""
-    return [path.stem.removesuffix("-pool") for path in sorted(folder.glob("*-pool.json"))]
 
 
 def read_results(folder: Path) -> Results:

@@ -94,9 +94,25 @@ class Pool:
         path.write_text(json.dumps(asdict(self)) + "\n")
 
 
+def pool_path(folder: Path, stage: str) -> Path:
+    """Return where the first pass of a contest is kept."""
+    return folder / f"{stage}-pool.json"
+
+
+def contests(folder: Path) -> list[str]:
+    """Return the names of the contests in a folder: each rests on a first pass of its own."""
+    pools = pool_path(folder, "*")
+    return [path.name.removesuffix("-pool.json") for path in sorted(folder.glob(pools.name))]
+
+
+def read_pool(path: Path) -> Pool:
+    """Read a pool."""
+    return Pool(**json.loads(path.read_text()))
+
+
 def load_pool(path: Path, texts: Sequence[str], running: int) -> Pool:
     """Read a pool; raise PoolError if it is of other prompts or another cap."""
-    pool = Pool(**json.loads(path.read_text()))
+    pool = read_pool(path)
     if pool.prompts != digest(texts) or pool.running != running:
         raise PoolError(
             f"{path} is of other prompts or of another cap than --running: remove it, and the rows "
